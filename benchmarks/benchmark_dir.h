@@ -1,0 +1,40 @@
+// A folder for the data of one benchmark, gone with the object; below $CORDWOOD_BENCHMARK_DIR or
+// else the system's folder for temporary files. Which file system it is on matters: say it with
+// the figures.
+
+#ifndef CORDWOOD_BENCHMARKS_BENCHMARK_DIR_H_
+#define CORDWOOD_BENCHMARKS_BENCHMARK_DIR_H_
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <system_error>
+
+namespace cordwood::benchmarks {
+
+class BenchmarkDir {
+ public:
+  BenchmarkDir() {
+    const char* below = std::getenv("CORDWOOD_BENCHMARK_DIR");
+    const std::filesystem::path parent =
+        below != nullptr ? std::filesystem::path(below) : std::filesystem::temp_directory_path();
+    std::string name = (parent / "cordwood-benchmark-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) std::abort();  // nothing can be measured
+    path_ = name;
+  }
+  BenchmarkDir(const BenchmarkDir&) = delete;
+  BenchmarkDir& operator=(const BenchmarkDir&) = delete;
+  ~BenchmarkDir() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace cordwood::benchmarks
+
+#endif  // CORDWOOD_BENCHMARKS_BENCHMARK_DIR_H_

@@ -1,0 +1,141 @@
+// A Consumer reads the partitions that it was given, from its positions on, and commits
+// how far it got.
+//
+//   Consumer billing = broker.NewConsumer({.group = "billing"}).value();
+//   billing.Subscribe({"orders"});
+//   for (;;) {
+//     absl::StatusOr<RecordBatch> batch = billing.Poll(absl::Seconds(1));
+//     if (!batch.ok()) return batch.status();
+//     for (const RecordView& record : *batch) Handle(record);
+//     billing.Commit();
+//   }
+//
+// Subscribe makes it the member of its group that reads these topics, from where the group
+// has committed. In this version a group has one member per topic: another one that
+// subscribes is refused as long as the first one lives, in whichever process. Assign takes
+// partitions without asking anybody; with a group it reads and commits the group's offsets.
+//
+// Where a partition is begun: at the committed offset, else as ConsumerOptions::reset says.
+// A position past the end, to which only a Seek can lead, is put back as `reset` says; with
+// OutOfRange::kError, or OffsetReset::kError, it is kOutOfRange.
+//
+// Errors of Poll come alone, once per cause, after what other partitions had; PartitionOf
+// and OffsetOf say where, and positions stay. The partition is left out until a Seek or a
+// Resume. Those that are about the Consumer (kCancelled, kFailedPrecondition) pause nothing.
+//
+// Callbacks run inside Poll, Close and the destructor. In them Commit, Seek and what only
+// asks are allowed, Poll, Subscribe, Assign and Close are kFailedPrecondition.
+//
+// Thread safety: one thread at a time, but for Wakeup. It shares the open directory, so it
+// may outlive its Broker; its batches may outlive it. One that was moved from, closed, or
+// inherited over a fork answers kFailedPrecondition.
+
+#ifndef CORDWOOD_CONSUMER_H_
+#define CORDWOOD_CONSUMER_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "cordwood/options.h"
+#include "cordwood/record.h"
+
+namespace cordwood {
+
+class Consumer;
+
+namespace internal {
+class BrokerState;
+class ConsumerState;
+absl::StatusOr<Consumer> MakeConsumer(std::shared_ptr<BrokerState> broker,
+                                      const ConsumerOptions& options);
+}  // namespace internal
+
+class Consumer {
+ public:
+  Consumer(Consumer&&) noexcept;
+  // Closes the one that it replaces.
+  Consumer& operator=(Consumer&&) noexcept;
+  ~Consumer();
+
+  // Takes the place of what was subscribed before; an empty list gives all back. The
+  // partitions are there from the next Poll on, which calls on_revoked and on_assigned.
+  // kNotFound: no such topic; kInvalidArgument: no group; kFailedPrecondition: somebody
+  // reads it in this group, the directory is read-only, or Assign was used.
+  absl::Status Subscribe(std::vector<std::string> topics);
+  // Every topic whose whole name matches, now and later: Poll looks for new ones once a
+  // second. ECMAScript's grammar. kInvalidArgument: it is no regular expression.
+  absl::Status SubscribePattern(std::string_view regex);
+  // Takes the place of what was assigned before; what stays keeps its position.
+  // kNotFound: no such partition; kFailedPrecondition: Subscribe was used.
+  absl::Status Assign(std::vector<TopicPartition> partitions);
+
+  // Returns as soon as there is a record, a gap or an error; an empty batch after the
+  // timeout. kCancelled: Wakeup, or the token; a Wakeup with no Poll under way ends the
+  // next one. In a directory that is open read-only it may notice a record 10 ms late.
+  absl::StatusOr<RecordBatch> Poll(absl::Duration timeout, std::stop_token stop = {});
+  // The same, into the memory of a batch, whose records are gone: nothing is allocated.
+  absl::Status PollInto(RecordBatch& batch, absl::Duration timeout, std::stop_token stop = {});
+  // An eventfd of the Consumer's own, readable while a Poll would return something; only
+  // to wait for, never to read. The first one starts a thread of the Broker's. With
+  // SubscribePattern it is readable once a second, for the Poll that looks for topics.
+  absl::StatusOr<int> ReadyFd();
+
+  // The position of every partition, past gaps too. kFailedPrecondition: no group, or
+  // something is behind what was committed and `force` is not set: then nothing is
+  // committed.
+  absl::Status Commit(const CommitOptions& options = {});
+  // The offset after that of the record.
+  absl::Status Commit(const RecordView& record, const CommitOptions& options = {});
+  // The next offset to read of each. kFailedPrecondition names what is not assigned;
+  // kOutOfRange: past the end.
+  absl::Status Commit(const std::map<TopicPartition, Offset>& offsets,
+                      const CommitOptions& options = {});
+
+  // kFailedPrecondition: not assigned; kInvalidArgument: a negative offset.
+  absl::Status Seek(const TopicPartition& where, Offset offset);
+  // Without partitions: all that are assigned.
+  absl::Status SeekToBeginning(std::span<const TopicPartition> partitions = {});
+  absl::Status SeekToEnd(std::span<const TopicPartition> partitions = {});
+  // To the first record whose timestamp is at or after the time, else to the end.
+  absl::Status SeekToTime(absl::Time time, std::span<const TopicPartition> partitions = {});
+
+  // The next offset to read.
+  absl::StatusOr<Offset> position(const TopicPartition& where) const;
+  absl::StatusOr<std::optional<Offset>> committed(const TopicPartition& where) const;
+  // The end less what is committed, all that is there where nothing is; without a group,
+  // the end less the position.
+  absl::StatusOr<std::int64_t> lag(const TopicPartition& where) const;
+
+  // Poll leaves these out; their positions stay.
+  absl::Status Pause(std::span<const TopicPartition> partitions);
+  // Also after an error.
+  absl::Status Resume(std::span<const TopicPartition> partitions);
+  std::vector<TopicPartition> assignment() const;
+
+  // Ends a Poll, this one or the next, with kCancelled. From any thread.
+  void Wakeup();
+  // Commits what auto_commit owes, calls on_revoked, leaves the group. OK, or why the
+  // commit failed; it is closed all the same. The second call does nothing.
+  absl::Status Close();
+
+ private:
+  friend absl::StatusOr<Consumer> internal::MakeConsumer(std::shared_ptr<internal::BrokerState>,
+                                                         const ConsumerOptions&);
+  explicit Consumer(std::unique_ptr<internal::ConsumerState> state);
+
+  std::unique_ptr<internal::ConsumerState> state_;
+};
+
+}  // namespace cordwood
+
+#endif  // CORDWOOD_CONSUMER_H_

@@ -1,0 +1,378 @@
+// The committed offsets of groups, which outlive their processes and, once they are in
+// the durable image, a power cut. One folder a group: groups/<group>/
+//
+//   live      the word that every commit changes; believed in the boot it was made in
+//   offsets   the durable image, written by the flush pass
+//   metadata  the strings that came with commits
+//   members   an empty file whose bytes are locks: who is a member
+//
+// All integers are little-endian; what is not named is zero.
+//
+// OFFSETS: a header of 4,096 bytes, then 512 bytes an entry, one for each partition of
+// each topic that the group has read. An entry keeps its place for ever.
+//
+//   position  bytes  header
+//          0      8  magic "CWOFFST1"
+//          8      4  version, 1
+//         12      4  bytes of an entry, 512
+//         56      8  XXH3-64 of bytes 0 to 55
+//   position  bytes  entry
+//          0     16  topic id
+//         16      4  partition
+//         20      4  bytes of the topic's name
+//         24    249  the topic's name
+//        376      8  XXH3-64 of bytes 0 to 375
+//        384     64  slot 0
+//        448     64  slot 1
+//   position  bytes  slot
+//          0      8  sequence, from 1
+//          8      8  the committed offset: the next one to read
+//         16     16  topic id
+//         32      4  partition
+//         56      8  XXH3-64 of bytes 0 to 55
+//
+//   A slot is valid if and only if its checksum holds, its sequence is not 0, its offset
+//   is in [0, 2^48) and its topic id and partition are the entry's. Of two valid ones
+//   the larger sequence counts. No valid slot: nothing was committed. Why two: the one
+//   that counts is never written over, so a torn write costs the commit that was being
+//   made durable and no other.
+//   An entry whose own checksum does not hold is that of its newest valid slot, and
+//   without one it is no entry. Why: a damaged name costs the name.
+//   An entry whose topic id is not that of the topic of that name is of a topic that was
+//   deleted, and counts as none.
+//
+// LIVE: a header of 4,096 bytes, then 16 bytes for each entry of `offsets`.
+//
+//   position  bytes  header
+//          0      8  magic "CWLIVE_1"
+//          8      4  version, 1
+//         12      4  state: 1 ready, 2 replaced
+//         16     16  boot id
+//         32      8  inode of this file
+//         40      8  device of this file
+//         48      4  lock (os/shared_lock.h): adding entries, writing the other files
+//         52      4  number of entries
+//         56      4  1 while `offsets` is written and synced
+//         60      4  1 if `metadata` was written and not synced
+//   position  bytes  entry
+//          0      8  what is committed: owner epoch << 48 | offset; 0: nothing
+//          8      8  what the durable image has, in the same form
+//
+//   Believed if and only if state, boot id, inode and device are right; else it is made
+//   anew from `offsets` and replaced by rename. It is never synced.
+//
+// METADATA: 4,608 bytes for each entry of `offsets`, as far as any was written.
+//
+//   position  bytes  block
+//          0      8  the committed offset that it came with
+//          8      4  bytes of text, at most 4,096
+//         12      4  partition
+//         16     16  topic id
+//         32      8  XXH3-64 of bytes 0 to 31, then the text
+//         64   4096  text
+//
+//   It counts while its offset is the committed one.
+//
+// MEMBERS: locks of open file descriptions, which the kernel drops with their process.
+//   byte 0       shared: there is a member; exclusive: the group is being deleted
+//   byte 1       exclusive: `live` is being made anew
+//   other bytes  exclusive: the member that reads a topic; the byte is the first 8 bytes
+//                of the topic's id, shifted right by 2, with bit 1 set
+
+#ifndef CORDWOOD_GROUP_OFFSETS_H_
+#define CORDWOOD_GROUP_OFFSETS_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "cordwood/describe.h"
+#include "cordwood/log/context.h"
+#include "cordwood/os/shared_lock.h"
+#include "cordwood/os/storage.h"
+#include "cordwood/record.h"
+
+namespace cordwood::log {
+class Directory;
+}  // namespace cordwood::log
+
+namespace cordwood::group {
+
+inline constexpr std::uint32_t kOffsetsVersion = 1;
+inline constexpr std::uint64_t kHeaderBytes = 4096;  // of `offsets` and of `live`
+inline constexpr std::size_t kTopicNameBytesMax = 249;
+inline constexpr std::size_t kMetadataBytesMax = 4096;  // as Kafka's offset.metadata.max.bytes
+inline constexpr int kEntriesMax = 1 << 18;             // of a group
+inline constexpr Offset kCommitMax = (Offset{1} << 48) - 1;
+
+struct OffsetsHeader {
+  std::uint64_t magic = 0x31545346464f5743;  // "CWOFFST1"
+  std::uint32_t version = kOffsetsVersion;
+  std::uint32_t entry_bytes = 512;
+  std::uint8_t reserved[40] = {};
+  std::uint64_t checksum = 0;
+};
+static_assert(sizeof(OffsetsHeader) == 64);
+static_assert(offsetof(OffsetsHeader, checksum) == 56);
+
+struct OffsetSlot {
+  std::uint64_t sequence = 0;
+  Offset offset = 0;
+  os::Bits128 topic_id = {};
+  std::uint32_t partition = 0;
+  std::uint8_t reserved[20] = {};
+  std::uint64_t checksum = 0;
+};
+static_assert(sizeof(OffsetSlot) == 64);
+static_assert(offsetof(OffsetSlot, topic_id) == 16);
+static_assert(offsetof(OffsetSlot, checksum) == 56);
+
+struct OffsetEntry {
+  os::Bits128 topic_id = {};
+  std::uint32_t partition = 0;
+  std::uint32_t name_bytes = 0;
+  char name[352] = {};
+  std::uint64_t checksum = 0;
+  OffsetSlot slots[2] = {};
+};
+static_assert(sizeof(OffsetEntry) == 512);
+static_assert(offsetof(OffsetEntry, name) == 24);
+static_assert(offsetof(OffsetEntry, checksum) == 376);
+static_assert(offsetof(OffsetEntry, slots) == 384);
+
+struct MetadataBlock {
+  Offset offset = 0;
+  std::uint32_t text_bytes = 0;
+  std::uint32_t partition = 0;
+  os::Bits128 topic_id = {};
+  std::uint64_t checksum = 0;
+  std::uint8_t reserved[24] = {};
+  char text[kMetadataBytesMax] = {};
+  std::uint8_t reserved_too[448] = {};
+};
+static_assert(sizeof(MetadataBlock) == 4608);
+static_assert(offsetof(MetadataBlock, checksum) == 32);
+static_assert(offsetof(MetadataBlock, text) == 64);
+
+struct LiveHeader {
+  static constexpr std::uint64_t kMagic = 0x315f4556494c5743;  // "CWLIVE_1"
+  static constexpr std::uint32_t kReady = 1;
+  static constexpr std::uint32_t kReplaced = 2;
+
+  std::uint64_t magic;
+  std::uint32_t version;
+  std::atomic<std::uint32_t> state;
+  os::Bits128 boot_id;
+  std::uint64_t inode;
+  std::uint64_t device;
+  os::SharedLock lock;
+  // Stored (release) by the owner of `lock`, after the entry is in both files.
+  std::atomic<std::uint32_t> entries;
+  std::atomic<std::uint32_t> syncing;
+  std::atomic<std::uint32_t> metadata_written;
+};
+static_assert(sizeof(LiveHeader) == 64);
+static_assert(offsetof(LiveHeader, lock) == 48);
+
+struct LiveEntry {
+  std::atomic<std::uint64_t> word;     // changed by CAS only
+  std::atomic<std::uint64_t> durable;  // stored by the owner of LiveHeader::lock
+};
+static_assert(sizeof(LiveEntry) == 16);
+
+// The forms of a live word. The epoch is that of the partition's owner; a group of one
+// member has but one.
+inline constexpr std::uint64_t kFirstEpoch = std::uint64_t{1} << 48;
+inline std::uint64_t PackCommit(Offset offset) {
+  return kFirstEpoch | static_cast<std::uint64_t>(offset);
+}
+inline std::optional<Offset> UnpackCommit(std::uint64_t word) {
+  if (word == 0) return std::nullopt;
+  return static_cast<Offset>(word & static_cast<std::uint64_t>(kCommitMax));
+}
+
+// Which of an entry's slots counts; -1: none.
+int NewestSlot(const OffsetEntry& entry);
+// The entry with the topic id and partition that it is about, by itself or by its newest
+// slot; none: it is no entry.
+std::optional<OffsetEntry> ReadEntry(const OffsetEntry& bytes);
+// An entry of that partition, without a slot.
+OffsetEntry MakeEntry(const os::Bits128& topic_id, std::string_view topic, int partition);
+// Writes the slot that does not count.
+void WriteSlot(OffsetEntry& entry, Offset offset);
+
+// A topic as groups know it.
+struct TopicRef {
+  os::Bits128 id = {};
+  std::string name = {};
+  int partitions = 0;
+};
+
+// Being the member that reads one topic, until it is destroyed or the process dies.
+class Membership {
+ public:
+  explicit Membership(std::unique_ptr<os::LockKeeper> lock) : lock_(std::move(lock)) {}
+
+ private:
+  std::unique_ptr<os::LockKeeper> lock_;
+};
+
+// One group, as this process has it open.
+//
+// Thread and process safety: every operation. A commit takes no lock.
+class Group {
+ public:
+  // What of an entry is to be made durable.
+  struct Change {
+    int entry = 0;
+    std::uint64_t word = 0;
+  };
+
+  // kNotFound: there is no such group, and `create` is false.
+  static absl::StatusOr<std::shared_ptr<Group>> Open(std::shared_ptr<const log::Context> context,
+                                                     const std::string& name, bool create);
+
+  // The entries of a topic's partitions, by partition; kNoEntry: it has none. With `add`
+  // there are none of those.
+  static constexpr int kNoEntry = -1;
+  absl::StatusOr<std::vector<int>> Entries(const TopicRef& topic, bool add);
+
+  // The next offset to read. The entry is one that Entries() gave, here and below.
+  std::optional<Offset> committed(int entry) const;
+  // kFailedPrecondition: what is committed is above `next`, and `force` is false.
+  absl::Status Commit(int entry, Offset next, bool force);
+  // The text of the commit that counts, if it came with one.
+  absl::StatusOr<std::string> Metadata(int entry) const;
+  // Before the commit of `next` that it comes with.
+  absl::Status WriteMetadata(int entry, Offset next, std::string_view text);
+
+  // Makes the caller the member that reads the topic. kFailedPrecondition: somebody is.
+  absl::StatusOr<std::unique_ptr<Membership>> Join(const TopicRef& topic) const;
+  bool HasMember() const;
+
+  // Every entry whose commit the durable image does not have.
+  std::vector<Change> Changes() const;
+  // Writes and syncs the changes, whose data must be durable by now. Leaves out what has
+  // been committed back, or made durable further on, since they were taken.
+  // In a flush pass it waits for no process that is stopped: kUnavailable, and the next
+  // pass does it.
+  enum class Wait { kForTurn, kNotLong };
+  absl::Status WriteDurable(std::span<const Change> changes, Wait wait);
+
+  // The topics and partitions with an entry, each topic once.
+  absl::StatusOr<std::vector<TopicRef>> Topics();
+  const std::string& name() const { return name_; }
+  // False once the group was deleted: open it again.
+  bool is_current() const;
+
+ private:
+  // What an entry is of; partition -1: it is none.
+  struct Identity {
+    os::Bits128 topic_id = {};
+    int partition = -1;
+    std::string topic = {};
+  };
+  class Turn;
+
+  Group(std::shared_ptr<const log::Context> context, const std::string& name);
+
+  std::string Path(std::string_view file) const { return folder_ + "/" + std::string(file); }
+  // Maps `live`; false: there is none to believe.
+  absl::StatusOr<bool> MapLive();
+  absl::Status MakeLive();
+  // Takes over what the files say and the live page does not know yet.
+  absl::Status Adopt();
+  absl::Status ReadImage();
+  absl::Status CheckWritable() const;
+  int EntriesKnown() const;
+
+  // Under the group's lock, but for ReadIdentities.
+  absl::Status ReadIdentities() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AddIdentity(const OffsetEntry& bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status GrowLive(int entries);
+  absl::Status AddEntries(const TopicRef& topic, std::span<const int> partitions)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status WriteInPlace(std::span<const Change> changes);
+  absl::Status WriteWhole(std::span<const Change> changes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const std::shared_ptr<const log::Context> context_;
+  const std::string name_;
+  const std::string folder_;  // relative to the root
+  // Null, in a read-only open only: no live page to believe. Then `image_` counts.
+  std::unique_ptr<os::Mapping> live_map_;
+  LiveHeader* live_ = nullptr;
+  LiveEntry* words_ = nullptr;
+  std::vector<std::uint64_t> image_;
+
+  mutable absl::Mutex mutex_;
+  std::vector<Identity> identities_ ABSL_GUARDED_BY(mutex_);  // by entry
+  absl::flat_hash_map<std::pair<os::Bits128, int>, int> index_ ABSL_GUARDED_BY(mutex_);
+};
+
+// The groups of an open directory.
+//
+//   std::shared_ptr<GroupStore> groups = GroupStore::Open(context).value();
+//   GroupStore::Snapshot snapshot = groups->Take();   // a flush pass: first what is
+//   directory.FlushAll();                             // committed, then the data,
+//   groups->WriteDurable(snapshot);                   // then the commits (rule 23)
+//
+// Thread and process safety: every operation.
+class GroupStore {
+ public:
+  struct Snapshot {
+    struct Of {
+      std::shared_ptr<Group> group;
+      std::vector<Group::Change> changes;
+    };
+    std::vector<Of> groups;
+    bool empty() const { return groups.empty(); }
+  };
+
+  static absl::StatusOr<std::shared_ptr<GroupStore>> Open(
+      std::shared_ptr<const log::Context> context);
+
+  // kNotFound: there is no such group, and `create` is false.
+  absl::StatusOr<std::shared_ptr<Group>> OpenGroup(std::string_view name, bool create);
+
+  // What is committed and not yet in the durable images, of the groups that this process
+  // has used.
+  Snapshot Take();
+  // After the data of every partition that was published before the snapshot was taken is
+  // durable. Goes on after an error and returns the first.
+  absl::Status WriteDurable(const Snapshot& snapshot);
+  // Take and WriteDurable for every group in the directory: by the last who closes it, after
+  // the data is durable. What processes left that were killed is in it.
+  absl::Status WriteAll();
+
+  std::vector<std::string> List() const;
+  // kFailedPrecondition: it has a member.
+  absl::Status Delete(std::string_view name);
+  absl::StatusOr<GroupDescription> Describe(std::string_view name, log::Directory& directory);
+
+  // Removes what processes that died have left half made or half deleted. Only by the
+  // first opener, when nobody else is there.
+  absl::Status Sweep();
+
+ private:
+  explicit GroupStore(std::shared_ptr<const log::Context> context) : context_(std::move(context)) {}
+
+  const std::shared_ptr<const log::Context> context_;
+  absl::Mutex mutex_;
+  absl::flat_hash_map<std::string, std::shared_ptr<Group>> groups_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace cordwood::group
+
+#endif  // CORDWOOD_GROUP_OFFSETS_H_

@@ -1,0 +1,226 @@
+// The control file of a topic: a page of its own, then one block of four cache lines
+// for every partition, shared by all processes that have the directory open. It holds
+// nothing that cannot be rebuilt from the logs, but for `durable`, a lower bound that
+// is believed across boots.
+//
+//   header (4,096 bytes)   identity, doorbell and ring of the topic
+//   block 0, 1, 2, ...     256 bytes a partition
+//       line 0   the writer's lock, and what only its owner uses
+//       line 1   tail: what readers read
+//       line 2   doorbell of the partition
+//       line 3   durable, and the lock of those who sync
+//
+// Thread and process safety: every word is atomic. Who may store which is said at the
+// word. A value from this page is copied once, checked, and only the copy is used.
+
+#ifndef CORDWOOD_LOG_CONTROL_H_
+#define CORDWOOD_LOG_CONTROL_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cordwood/os/shared_lock.h"
+#include "cordwood/os/storage.h"
+#include "cordwood/record.h"
+
+namespace cordwood::log {
+
+// The end of a partition in one word, so that a roll and a batch are each seen whole.
+//
+//   63    62 ............ 32   31 ........... 0
+//   slot  records since base   position / 8
+struct Tail {
+  unsigned slot = 0;          // which of base[2] and salt[2] it counts from
+  std::uint32_t records = 0;  // since the segment's base; below 2^31
+  std::uint64_t position = 0;
+
+  static Tail Unpack(std::uint64_t word) {
+    return {.slot = static_cast<unsigned>(word >> 63),
+            .records = static_cast<std::uint32_t>(word >> 32) & 0x7fffffff,
+            .position = (word & 0xffffffff) * 8};
+  }
+  std::uint64_t Pack() const {
+    return std::uint64_t{slot} << 63 | std::uint64_t{records} << 32 | position / 8;
+  }
+};
+
+// What a partition is, beside its tail.
+enum class PartitionState : std::uint32_t {
+  kOpen = 0,
+  kFailed = 1,   // no append any more, reads go on; the way out is to open again
+  kDeleted = 2,  // the topic is
+};
+
+// attention bits, in ControlBlock::attention and durable_attention
+inline constexpr std::uint32_t kWaiting = 1;  // somebody sleeps on the block's own bell
+inline constexpr std::uint32_t kArmed = 2;    // somebody sleeps on the topic's bell
+
+struct alignas(64) ControlBlock {
+  // Line 0. Stored by the owner of `lock` only; anew after a dead one.
+  os::SharedLock lock;
+  std::atomic<std::uint32_t> scratch_valid;  // 0: count the four below from the files
+  std::atomic<std::uint64_t> intent;         // as Tail: how far bytes may have been written
+  std::atomic<std::int64_t> largest_timestamp;
+  std::atomic<std::uint64_t> index_count;
+  std::atomic<std::uint64_t> next_index_position;
+  std::atomic<std::int64_t> first_append_ns;  // of the active segment; 0: it is empty
+  std::atomic<std::int64_t> last_append_ns;
+  std::atomic<std::uint64_t> prepared;  // salt tag of the file made ready; 0: none
+
+  // Line 1. Stored by the owner of `lock`; read by all.
+  alignas(64) std::atomic<std::uint64_t> tail;
+  std::atomic<std::int64_t> base[2];
+  std::atomic<std::uint64_t> salt[2];  // SaltTag of the file: which file it is
+  std::atomic<std::int64_t> start;
+  std::atomic<std::uint32_t> start_reason;  // a GapReason
+  std::atomic<std::uint32_t> state;         // a PartitionState
+
+  // Line 2.
+  alignas(64) std::atomic<std::uint32_t> bell;
+  std::atomic<std::uint32_t> attention;
+
+  // Line 3. `durable` and `sync_to` are stored by the owner of `sync_lock`.
+  alignas(64) std::atomic<std::int64_t> durable;
+  std::atomic<std::int64_t> sync_to;  // not 0: [durable, sync_to) is being synced, or was
+                                      // and that failed
+  os::SharedLock sync_lock;
+  std::atomic<std::uint32_t> durable_bell;
+  std::atomic<std::uint32_t> durable_attention;
+};
+static_assert(sizeof(ControlBlock) == 256);
+static_assert(offsetof(ControlBlock, tail) == 64);
+static_assert(offsetof(ControlBlock, bell) == 128);
+static_assert(offsetof(ControlBlock, durable) == 192);
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
+// The end of a partition, as one consistent reading.
+struct TailView {
+  unsigned slot = 0;
+  Offset base = 0;
+  std::uint64_t salt = 0;
+  std::uint32_t records = 0;
+  std::uint64_t position = 0;
+
+  Offset end() const { return base + records; }
+};
+
+// Rule 4: a roll fills base[!slot] and salt[!slot], then stores the tail once. A base
+// that is the same before and after the tail was read belongs to that tail.
+inline TailView ReadTail(const ControlBlock& block) {
+  for (;;) {
+    // Acquire: pairs with the release of the tail in an append; the bytes below it are
+    // there, and so are the base and the salt that a roll stored before it.
+    const unsigned slot = Tail::Unpack(block.tail.load(std::memory_order_acquire)).slot;
+    const Offset base = block.base[slot].load(std::memory_order_acquire);
+    const std::uint64_t salt = block.salt[slot].load(std::memory_order_acquire);
+    const Tail tail = Tail::Unpack(block.tail.load(std::memory_order_acquire));
+    if (tail.slot == slot && block.base[slot].load(std::memory_order_acquire) == base &&
+        block.salt[slot].load(std::memory_order_acquire) == salt) {
+      return {slot, base, salt, tail.records, tail.position};
+    }
+  }
+}
+
+enum class ControlState : std::uint32_t {
+  kMaking = 0,
+  kReady = 1,
+  kReplaced = 2,  // another file has its name now
+};
+
+// The ring names partitions that have news, for consumers that sleep on many.
+struct ControlHeader {
+  static constexpr std::uint64_t kMagic = 0x315f4c5254435743;  // "CWCTRL_1"
+  static constexpr std::size_t kRingSize = 256;
+
+  std::uint64_t magic;
+  std::uint32_t version;
+  std::uint32_t block_bytes;
+  os::Bits128 topic_id;
+  os::Bits128 boot_id;
+  std::uint64_t inode;
+  std::uint64_t device;
+  std::uint32_t partitions;
+  std::atomic<std::uint32_t> state;  // a ControlState
+
+  alignas(64) std::atomic<std::uint32_t> bell;
+  std::atomic<std::uint32_t> sleepers;  // a flag
+  alignas(64) std::atomic<std::uint64_t> ring_head;
+  // ring[i % kRingSize] = (i + 1) << 32 | partition, once written
+  alignas(64) std::atomic<std::uint64_t> ring[kRingSize];
+};
+static_assert(sizeof(ControlHeader) <= 4096);
+inline constexpr std::uint64_t kControlHeaderBytes = 4096;
+
+// What a control block is made from, and what survives of one.
+struct Watermarks {
+  Offset start = 0;
+  std::uint32_t start_reason = 0;
+  Offset base = 0;  // of the active segment
+  std::uint64_t salt = 0;
+  std::uint32_t records = 0;
+  std::uint64_t position = 0;
+  Offset durable = 0;
+  Offset sync_to = 0;  // not zero: a sync up to there failed, or its caller died in it
+
+  Offset end() const { return base + records; }
+};
+Watermarks WatermarksOf(const ControlBlock& block);
+void StoreWatermarks(const Watermarks& watermarks, ControlBlock& block);
+
+// A mapped control file. It is never unmapped while a lock in it may be held: whoever
+// uses a block holds the ControlFile by shared_ptr.
+class ControlFile {
+ public:
+  // Writes a whole file at `path`, which must not be there, and syncs it.
+  static absl::Status Create(os::Folder& root, std::string_view path, const os::Bits128& topic_id,
+                             const os::Bits128& boot_id, std::span<const Watermarks> partitions);
+  // kDataLoss if it is no control file of that topic, or shorter than it says.
+  static absl::StatusOr<std::shared_ptr<ControlFile>> Open(os::Folder& root, std::string_view path,
+                                                           const os::Bits128& topic_id,
+                                                           os::Access access);
+
+  // One that is in no file: what a read-only opener found by itself.
+  static std::shared_ptr<ControlFile> MakePrivate(const os::Bits128& topic_id,
+                                                  std::span<const Watermarks> partitions);
+
+  ControlHeader& header() const { return *header_; }
+  ControlBlock& block(int partition) const { return blocks_[partition]; }
+  int partitions() const { return partitions_; }
+  std::uint64_t inode() const { return inode_; }
+  std::uint64_t device() const { return device_; }
+  // Whether it was written in this boot and is the file it says it is (not a copy):
+  // worth trying, no more.
+  bool IsWorthTrying(const os::Bits128& boot_id) const;
+  // Over what must be the same again after a clean close.
+  std::uint64_t WatermarkChecksum() const;
+  // By the first opener, when nobody else is there: locks, doorbells and ring anew.
+  void ResetSharedState(const os::Bits128& boot_id);
+  absl::Status Sync() const { return mapping_->Sync(0, mapping_->size()); }
+
+  // Tells those who sleep on the topic that the partition has news.
+  void RingTopic(int partition) const;
+
+ private:
+  ControlFile() = default;
+  static void Fill(std::byte* data, const os::Bits128& topic_id, const os::Bits128& boot_id,
+                   const os::FileInfo& info, std::span<const Watermarks> partitions);
+  void Attach(int partitions, const os::FileInfo& info);
+
+  std::unique_ptr<os::Mapping> mapping_;
+  ControlHeader* header_ = nullptr;
+  ControlBlock* blocks_ = nullptr;
+  int partitions_ = 0;
+  std::uint64_t inode_ = 0;
+  std::uint64_t device_ = 0;
+};
+
+}  // namespace cordwood::log
+
+#endif  // CORDWOOD_LOG_CONTROL_H_

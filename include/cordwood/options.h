@@ -1,0 +1,216 @@
+// The options of every call, and what they mean. All are plain structs with a default for every
+// member, to be written with designators, in this order:
+//
+//   broker.CreateTopic("events", {.partitions = 8, .retention_age = absl::InfiniteDuration()});
+//   broker.NewConsumer({.group = "billing", .reset = OffsetReset::kLatest});
+//
+// A topic keeps its records for seven days, counted from when they were appended, unless its
+// retention_age says otherwise.
+//
+// Thread safety: these are values. Several threads may read one at a time; a change needs a lock.
+// What outlives what: an options struct is copied by the call that takes it.
+
+#ifndef CORDWOOD_OPTIONS_H_
+#define CORDWOOD_OPTIONS_H_
+
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "cordwood/record.h"
+
+namespace cordwood {
+
+class Consumer;
+class Partitioner;
+class Storage;
+
+// --- Writing --------------------------------------------------------------------------------
+
+struct AppendOptions {
+  // The offset that the first record must get; else kAborted and nothing is appended.
+  std::optional<Offset> expected_offset = {};
+  // kPublished: a crash of the process loses nothing, a power cut may lose the last flush_interval.
+  // kDurable: the call returns after the disk has it.
+  Durability durability = Durability::kPublished;
+  // For a lock, for room in a full backlog, for the disk. kDeadlineExceeded: nothing was published,
+  // unless OffsetOf(status) says that it was, and only its durability is late.
+  absl::Duration timeout = absl::Seconds(60);
+};
+
+struct SendOptions {
+  std::optional<Durability> durability = {};  // none: the producer's
+  absl::Duration timeout = absl::Seconds(60);
+};
+
+struct ProducerOptions {
+  std::shared_ptr<Partitioner> partitioner = {};  // none: the built-in one that the topic names
+  Durability durability = Durability::kPublished;
+};
+
+// --- Topics ---------------------------------------------------------------------------------
+
+enum class CleanupPolicy {
+  kDelete,            // whole old segments go
+  kCompact,           // the last record of every key stays
+  kCompactAndDelete,  // both
+};
+
+// Whose time a record has: the caller's (now, if it has none), or always that of the append.
+enum class TimestampType { kCreateTime, kAppendTime };
+
+// What retention_age counts from: the append, or the record's own timestamp (Kafka's rule; a
+// record with a wrong clock can then go too early or never).
+enum class RetentionClock { kAppend, kRecord };
+
+// What an append does when the backlog is full: waits for its timeout, fails with
+// kResourceExhausted, or lets the oldest records go, which their readers see as a Gap.
+enum class BacklogPolicy { kBlock, kFail, kDropOldest };
+
+struct TopicConfig {
+  int partitions = 1;
+  std::int64_t segment_bytes = 128 << 20;  // a file; cleanup takes whole ones
+  absl::Duration segment_age =
+      absl::Hours(7 * 24);  // a segment that is older is closed, if not empty
+  std::int64_t index_interval_bytes = 4096;
+  std::int64_t max_message_bytes = 1'048'588;  // key, value and headers
+  absl::Duration retention_age = absl::Hours(7 * 24);
+  std::int64_t retention_bytes = kUnlimited;  // of a partition
+  CleanupPolicy cleanup = CleanupPolicy::kDelete;
+  TimestampType timestamp_type = TimestampType::kCreateTime;
+  // "xxh3", "murmur2" (as Kafka's Java client), "round-robin", or a user's own name().
+  std::string partitioner = "xxh3";
+  // Keep what these groups have not committed, whatever age and bytes say ...
+  std::vector<std::string> retain_for_groups = {};
+  std::int64_t retain_for_groups_bytes = kUnlimited;  // ... up to this
+  std::int64_t backlog_bytes = kUnlimited;  // what the slowest of those groups may lag; then:
+  BacklogPolicy backlog_policy = BacklogPolicy::kBlock;
+  std::int64_t retention_records = kUnlimited;  // of a partition
+  RetentionClock retention_clock = RetentionClock::kAppend;
+  absl::Duration delete_retention = absl::Hours(24);             // how long a tombstone stays
+  absl::Duration compaction_lag_min = absl::ZeroDuration();      // younger records are left alone
+  absl::Duration compaction_lag_max = absl::InfiniteDuration();  // older ones are compacted soon
+  double dirty_ratio_min = 0.5;  // how much of a log is not compacted before it is worth it
+
+  // All of it under Kafka's property names ("retention.ms" = "604800000"), and names in Kafka's
+  // style for what Kafka has not got. -1 is no limit. What FromProperties makes of it is equal to
+  // this config, if internal::ValidateTopicConfig likes this config.
+  std::map<std::string, std::string> ToProperties() const;
+
+  // A property that is not there has its default. kInvalidArgument names the property that is
+  // unknown, whose value makes no sense, or is out of its bounds.
+  static absl::StatusOr<TopicConfig> FromProperties(const std::map<std::string, std::string>&);
+
+  friend bool operator==(const TopicConfig&, const TopicConfig&) = default;
+};
+
+// --- Reading --------------------------------------------------------------------------------
+
+// Where a partition is begun that has neither position nor committed offset.
+enum class OffsetReset { kEarliest, kLatest, kError };
+
+// What Poll does at a position whose records are gone: goes on at the next one and says what is
+// missing in RecordBatch::gaps(), or answers kOutOfRange.
+enum class OutOfRange { kGap, kError };
+
+// kDurable: records that a power cut could take back are not read.
+enum class ReadUpTo { kPublished, kDurable };
+
+// kAfterPoll: the next Poll commits what the last one gave.
+enum class AutoCommit { kOff, kAfterPoll };
+
+// What a Consumer calls when it gets partitions or loses them, inside its Poll, Close or
+// destructor, on that thread. Made from a function of (Consumer&, const Partitions&), or of the
+// partitions alone. The list holds only what was added or taken.
+class RebalanceCallback {
+ public:
+  using Partitions = std::vector<TopicPartition>;
+
+  RebalanceCallback() = default;
+  template <class F>
+  requires(std::is_invocable_v<F&, Consumer&, const Partitions&> &&
+           !std::is_same_v<std::decay_t<F>, RebalanceCallback>) RebalanceCallback(F f)
+      : call_(std::move(f)) {}
+  template <class F>
+  requires(std::is_invocable_v<F&, const Partitions&> &&
+           !std::is_same_v<std::decay_t<F>, RebalanceCallback>) RebalanceCallback(F f)
+      : call_([f = std::move(f)](Consumer&, const Partitions& p) mutable { f(p); }) {}
+
+  // For the Consumer: is there anything to call, and calling it.
+  explicit operator bool() const { return static_cast<bool>(call_); }
+  void operator()(Consumer& consumer, const Partitions& partitions) const {
+    if (call_) call_(consumer, partitions);
+  }
+
+ private:
+  std::function<void(Consumer&, const Partitions&)> call_ = {};
+};
+
+struct ConsumerOptions {
+  std::string group = {};              // none: Assign works, Subscribe and Commit do not
+  RebalanceCallback on_assigned = {};  // seek here
+  RebalanceCallback on_revoked = {};   // commit here: no one else reads them until it returns
+  RebalanceCallback on_lost = {};      // it is too late to commit
+  OffsetReset reset = OffsetReset::kEarliest;
+  OutOfRange out_of_range = OutOfRange::kGap;
+  int max_poll_records = 500;
+  ReadUpTo read_up_to = ReadUpTo::kPublished;
+  AutoCommit auto_commit = AutoCommit::kOff;
+  bool verify_checksums = true;
+  // A member that does not poll for so long loses its partitions; its next Poll is kAborted.
+  absl::Duration max_poll_interval = absl::InfiniteDuration();
+  std::string group_instance_id = {};           // a static member: it may leave and come back
+  std::string assignor = "cooperative-sticky";  // "sticky", "range", "roundrobin", a user's own
+};
+
+struct CommitOptions {
+  Durability durability = Durability::kPublished;
+  std::string metadata = {};
+  bool force = false;  // the offsets may be before those committed, which else is refused
+};
+
+// --- The directory --------------------------------------------------------------------------
+
+enum class Sharing {
+  kProcesses,  // any number of processes at a time
+  kExclusive,  // this process alone; the others get kFailedPrecondition
+};
+
+struct BrokerOptions {
+  bool create_if_missing = true;
+  bool read_only = false;
+  Sharing sharing = Sharing::kProcesses;
+  // Published becomes durable within about this time: what a power cut may lose. An aim, no bound.
+  absl::Duration flush_interval = absl::Milliseconds(100);
+  // Without them Maintain, Flush and durable calls do the work.
+  bool background_threads = true;
+  int file_mode = 0600;  // folders get x where r
+  absl::Duration open_timeout = absl::Seconds(30);
+  std::shared_ptr<Storage> storage = {};  // none: the operating system
+};
+
+namespace internal {
+
+// kInvalidArgument in words unless `name` is 1 to 249 of A-Z a-z 0-9 . _ - and does not begin with
+// a dot. Every name that becomes one of a file has to pass here. `kind` says of what it is a name,
+// "topic" or "group".
+absl::Status ValidateName(std::string_view kind, std::string_view name);
+
+// kInvalidArgument in words unless every setting is within its bounds. FromProperties does this.
+absl::Status ValidateTopicConfig(const TopicConfig& config);
+
+}  // namespace internal
+}  // namespace cordwood
+
+#endif  // CORDWOOD_OPTIONS_H_

@@ -1,0 +1,32 @@
+// Where a Status of cordwood happened. A Status of Append, Read or Poll carries the
+// partition that it is about and, where there is one, the offset:
+//
+//   auto at = partition.Append(record, {.durability = Durability::kDurable});
+//   if (!at.ok() && OffsetOf(at.status())) ...  // published, but not made durable:
+//                                               // it is visible, do not send it again
+
+#ifndef CORDWOOD_STATUS_H_
+#define CORDWOOD_STATUS_H_
+
+#include <optional>
+
+#include "absl/status/status.h"
+#include "cordwood/record.h"
+
+namespace cordwood {
+
+// Which partition a Status of Poll, Read or Append is about.
+std::optional<TopicPartition> PartitionOf(const absl::Status& status);
+// At which offset.
+std::optional<Offset> OffsetOf(const absl::Status& status);
+
+namespace internal {
+
+// The status with the place noted in it. An OK status stays as it is.
+absl::Status At(absl::Status status, const PartitionName& name,
+                std::optional<Offset> offset = std::nullopt);
+
+}  // namespace internal
+}  // namespace cordwood
+
+#endif  // CORDWOOD_STATUS_H_

@@ -1,0 +1,370 @@
+// One group: its live page, its entries, its members.
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "cordwood/group/offsets.h"
+#include "cordwood/os/checksum.h"
+#include "cordwood/os/clock.h"
+#include "cordwood/status_macros.h"
+#include "group/files.h"
+#include "group/turn.h"
+
+namespace cordwood::group {
+namespace {
+
+constexpr std::size_t kLiveMapBytes = kHeaderBytes + kEntriesMax * sizeof(LiveEntry);
+constexpr std::uint64_t kLiveStepBytes = 4096;
+
+absl::Status Deleted(const std::string& name) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("group ", name, " was deleted; subscribe again to begin it anew"));
+}
+
+}  // namespace
+
+absl::Status Group::Turn::Take(std::int64_t wait_ns) {
+  if (group_.context_->read_only()) {
+    return absl::FailedPreconditionError("the directory is open read-only");
+  }
+  const os::LockOwners& owners = *group_.context_->owners;
+  const std::int64_t deadline = os::MonotonicNanos() + wait_ns;
+  // A dead owner leaves nothing half done that counts: an entry counts once `entries` is
+  // past it, and a sync that was under way still has its mark.
+  if (group_.live_->lock.Lock(owners, deadline) == os::LockResult::kTimedOut) {
+    return absl::UnavailableError(absl::StrCat(group_.folder_, ": the lock of the group is with ",
+                                               owners.Describe(group_.live_->lock.word())));
+  }
+  held_ = true;
+  return group_.is_current() ? absl::OkStatus() : Deleted(group_.name_);
+}
+
+Group::Group(std::shared_ptr<const log::Context> context, const std::string& name)
+    : context_(std::move(context)), name_(name), folder_(absl::StrCat(kGroupsFolder, "/", name)) {}
+
+// ---- Opening
+
+absl::StatusOr<std::shared_ptr<Group>> Group::Open(std::shared_ptr<const log::Context> context,
+                                                   const std::string& name, bool create) {
+  auto group = std::shared_ptr<Group>(new Group(std::move(context), name));
+  os::Folder& root = *group->context_->root;
+  absl::StatusOr<std::unique_ptr<os::File>> offsets =
+      root.OpenFile(group->Path("offsets"), os::OpenMode::kRead);
+  if (absl::IsNotFound(offsets.status())) {
+    if (!create) return absl::NotFoundError(absl::StrCat("there is no group ", name));
+    CORDWOOD_RETURN_IF_ERROR(CreateGroup(*group->context_, group->folder_));
+    offsets = root.OpenFile(group->Path("offsets"), os::OpenMode::kRead);
+  }
+  if (!offsets.ok()) return offsets.status();
+  CORDWOOD_RETURN_IF_ERROR(
+      CheckOffsetsHeader(**offsets, absl::StrCat(root.path(), "/", group->Path("offsets"))));
+
+  CORDWOOD_ASSIGN_OR_RETURN(const bool believed, group->MapLive());
+  if (group->context_->read_only()) {
+    if (!believed) CORDWOOD_RETURN_IF_ERROR(group->ReadImage());
+    return group;
+  }
+  if (!believed) CORDWOOD_RETURN_IF_ERROR(group->MakeLive());
+  CORDWOOD_RETURN_IF_ERROR(group->Adopt());
+  return group;
+}
+
+absl::StatusOr<bool> Group::MapLive() {
+  const bool read_only = context_->read_only();
+  absl::StatusOr<std::unique_ptr<os::File>> file = context_->root->OpenFile(
+      Path("live"), read_only ? os::OpenMode::kRead : os::OpenMode::kReadWrite);
+  if (absl::IsNotFound(file.status())) return false;
+  if (!file.ok()) return file.status();
+  CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, (*file)->Info());
+  if (info.size < kHeaderBytes) return false;
+  CORDWOOD_ASSIGN_OR_RETURN(
+      std::unique_ptr<os::Mapping> map,
+      (*file)->Map(kLiveMapBytes, read_only ? os::Access::kRead : os::Access::kReadWrite));
+  auto* header = reinterpret_cast<LiveHeader*>(map->data());
+  const auto entries = static_cast<int>(
+      std::min<std::uint32_t>(header->entries.load(std::memory_order_acquire), kEntriesMax));
+  if (header->magic != LiveHeader::kMagic || header->version != kOffsetsVersion ||
+      header->state.load(std::memory_order_acquire) != LiveHeader::kReady ||
+      header->boot_id != context_->boot_id || header->inode != info.inode ||
+      header->device != info.device || LiveEntryAt(entries) > info.size) {
+    return false;
+  }
+  live_map_ = std::move(map);
+  live_ = header;
+  words_ = reinterpret_cast<LiveEntry*>(live_map_->data() + kHeaderBytes);
+  return true;
+}
+
+absl::Status Group::MakeLive() {
+  os::Folder& root = *context_->root;
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> members,
+                            root.OpenFile(Path("members"), os::OpenMode::kReadWrite));
+  const std::int64_t deadline = os::MonotonicNanos() + Turn::kWaitNanos;
+  for (;;) {
+    CORDWOOD_ASSIGN_OR_RETURN(const bool locked,
+                              members->TryLock(os::LockKind::kExclusive, kMakingLiveByte));
+    // Somebody may have made it while we waited, or before we had the lock.
+    CORDWOOD_ASSIGN_OR_RETURN(const bool believed, MapLive());
+    if (believed) return absl::OkStatus();
+    if (locked) break;
+    if (os::MonotonicNanos() >= deadline) {
+      return absl::UnavailableError(
+          absl::StrCat(root.path(), "/", folder_,
+                       ": another process is making the group's live page and does not get on"));
+    }
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  const std::string made = Path(".live-new");
+  if (absl::Status old = root.Unlink(made); !old.ok() && !absl::IsNotFound(old)) return old;
+  {
+    CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
+                              root.OpenFile(made, os::OpenMode::kCreate));
+    CORDWOOD_RETURN_IF_ERROR(file->Allocate(kHeaderBytes));
+    CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, file->Info());
+    CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::Mapping> map,
+                              file->Map(kHeaderBytes, os::Access::kReadWrite));
+    auto* header = reinterpret_cast<LiveHeader*>(map->data());
+    header->magic = LiveHeader::kMagic;
+    header->version = kOffsetsVersion;
+    header->boot_id = context_->boot_id;
+    header->inode = info.inode;
+    header->device = info.device;
+    header->state.store(LiveHeader::kReady, std::memory_order_release);
+  }
+  // Not synced: after a power cut another boot id is the right one.
+  CORDWOOD_RETURN_IF_ERROR(root.Rename(made, Path("live")));
+  CORDWOOD_ASSIGN_OR_RETURN(const bool believed, MapLive());
+  if (believed) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat(root.path(), "/", Path("live"),
+                                             ": has just been made and is not as it was made"));
+}
+
+// A live page that has just been made knows nothing; one that was there may not know of an
+// entry whose maker died, or, on a device that was cut off and mounted again in one boot,
+// may have lost words.
+absl::Status Group::Adopt() {
+  absl::MutexLock lock(&mutex_);
+  Turn turn(*this);
+  CORDWOOD_RETURN_IF_ERROR(turn.Take());
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
+                            context_->root->OpenFile(Path("offsets"), os::OpenMode::kRead));
+  CORDWOOD_ASSIGN_OR_RETURN(const int in_file, EntriesIn(*file));
+  int entries = static_cast<int>(live_->entries.load(std::memory_order_acquire));
+  std::vector<std::uint64_t> image;
+  image.reserve(static_cast<std::size_t>(in_file));
+  identities_.clear();
+  index_.clear();
+  CORDWOOD_RETURN_IF_ERROR(ReadEntries(*file, 0, in_file, [&](int i, const OffsetEntry& bytes) {
+    // The analysis does not see that the call is made here, under the lock.
+    mutex_.AssertHeld();
+    AddIdentity(bytes);
+    const std::optional<OffsetEntry> entry = ReadEntry(bytes);
+    if (entry) entries = std::max(entries, i + 1);
+    const int newest = entry ? NewestSlot(*entry) : -1;
+    image.push_back(newest < 0 ? 0 : PackCommit(entry->slots[newest].offset));
+  }));
+  identities_.resize(static_cast<std::size_t>(entries));
+  CORDWOOD_RETURN_IF_ERROR(GrowLive(entries));
+  for (int i = 0; i < std::min(entries, in_file); ++i) {
+    const std::uint64_t slot = image[static_cast<std::size_t>(i)];
+    if (slot == 0) continue;
+    std::uint64_t nothing = 0;
+    if (words_[i].durable.load(std::memory_order_relaxed) == 0) {
+      words_[i].durable.store(slot, std::memory_order_relaxed);
+    }
+    // Fails, rightly, where somebody has committed meanwhile.
+    words_[i].word.compare_exchange_strong(nothing, slot, std::memory_order_acq_rel);
+  }
+  // Release: pairs with the acquire in EntriesKnown(); the words are there.
+  live_->entries.store(static_cast<std::uint32_t>(entries), std::memory_order_release);
+  return absl::OkStatus();
+}
+
+absl::Status Group::ReadImage() {
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
+                            context_->root->OpenFile(Path("offsets"), os::OpenMode::kRead));
+  CORDWOOD_ASSIGN_OR_RETURN(const int in_file, EntriesIn(*file));
+  return ReadEntries(*file, 0, in_file, [&](int, const OffsetEntry& bytes) {
+    const std::optional<OffsetEntry> entry = ReadEntry(bytes);
+    const int newest = entry ? NewestSlot(*entry) : -1;
+    image_.push_back(newest < 0 ? 0 : PackCommit(entry->slots[newest].offset));
+  });
+}
+
+bool Group::is_current() const {
+  // Acquire: pairs with the release in GroupStore::Delete(). Without a live page, what was
+  // read may be old by now.
+  return live_ != nullptr && live_->state.load(std::memory_order_acquire) == LiveHeader::kReady;
+}
+
+// ---- Entries
+
+int Group::EntriesKnown() const {
+  if (live_ == nullptr) return static_cast<int>(image_.size());
+  // Acquire: pairs with the release of who adds entries. Bounded by what is mapped; the
+  // file has blocks up to there, because it was made longer before.
+  return static_cast<int>(
+      std::min<std::uint32_t>(live_->entries.load(std::memory_order_acquire), kEntriesMax));
+}
+
+void Group::AddIdentity(const OffsetEntry& bytes) {
+  const int number = static_cast<int>(identities_.size());
+  Identity& identity = identities_.emplace_back();
+  const std::optional<OffsetEntry> entry = ReadEntry(bytes);
+  if (!entry) return;
+  identity = {.topic_id = entry->topic_id,
+              .partition = static_cast<int>(entry->partition),
+              .topic = std::string(entry->name, entry->name_bytes)};
+  index_.try_emplace({identity.topic_id, identity.partition}, number);
+}
+
+absl::Status Group::ReadIdentities() {
+  const int known = EntriesKnown();
+  if (static_cast<int>(identities_.size()) >= known) return absl::OkStatus();
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
+                            context_->root->OpenFile(Path("offsets"), os::OpenMode::kRead));
+  CORDWOOD_RETURN_IF_ERROR(ReadEntries(*file, static_cast<int>(identities_.size()), known,
+                                       [&](int, const OffsetEntry& bytes) {
+                                         mutex_.AssertHeld();
+                                         AddIdentity(bytes);
+                                       }));
+  identities_.resize(static_cast<std::size_t>(known));
+  return absl::OkStatus();
+}
+
+absl::Status Group::GrowLive(int entries) {
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
+                            context_->root->OpenFile(Path("live"), os::OpenMode::kReadWrite));
+  const std::uint64_t bytes = LiveEntryAt(entries);
+  return file->Allocate((bytes + kLiveStepBytes - 1) / kLiveStepBytes * kLiveStepBytes);
+}
+
+absl::Status Group::AddEntries(const TopicRef& topic, std::span<const int> partitions) {
+  const int first = EntriesKnown();
+  const int entries = first + static_cast<int>(partitions.size());
+  if (entries > kEntriesMax) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("group ", name_, " has offsets of ", first, " partitions, and of ",
+                     kEntriesMax, " at most; delete the group to begin it anew"));
+  }
+  std::vector<OffsetEntry> bytes;
+  bytes.reserve(partitions.size());
+  for (const int p : partitions) bytes.push_back(MakeEntry(topic.id, topic.name, p));
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
+                            context_->root->OpenFile(Path("offsets"), os::OpenMode::kReadWrite));
+  CORDWOOD_RETURN_IF_ERROR(file->Allocate(EntryAt(entries)));
+  CORDWOOD_RETURN_IF_ERROR(
+      file->WriteAt(bytes.data(), bytes.size() * sizeof(OffsetEntry), EntryAt(first)));
+  CORDWOOD_RETURN_IF_ERROR(GrowLive(entries));
+  for (const OffsetEntry& entry : bytes) AddIdentity(entry);
+  // Release: pairs with the acquire in EntriesKnown().
+  live_->entries.store(static_cast<std::uint32_t>(entries), std::memory_order_release);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<int>> Group::Entries(const TopicRef& topic, bool add) {
+  absl::MutexLock lock(&mutex_);
+  std::vector<int> entries(static_cast<std::size_t>(topic.partitions), kNoEntry);
+  std::vector<int> missing;
+  const auto look = [&] {
+    mutex_.AssertHeld();
+    missing.clear();
+    for (int p = 0; p < topic.partitions; ++p) {
+      const auto found = index_.find({topic.id, p});
+      if (found == index_.end()) {
+        missing.push_back(p);
+      } else {
+        entries[static_cast<std::size_t>(p)] = found->second;
+      }
+    }
+  };
+  CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
+  look();
+  if (missing.empty() || !add) return entries;
+  Turn turn(*this);
+  CORDWOOD_RETURN_IF_ERROR(turn.Take());
+  // Once more, as nobody else can add one now.
+  CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
+  look();
+  if (!missing.empty()) CORDWOOD_RETURN_IF_ERROR(AddEntries(topic, missing));
+  look();
+  return entries;
+}
+
+absl::StatusOr<std::vector<TopicRef>> Group::Topics() {
+  absl::MutexLock lock(&mutex_);
+  CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
+  std::vector<TopicRef> topics;
+  absl::flat_hash_map<os::Bits128, std::size_t> places;
+  for (const Identity& identity : identities_) {
+    if (identity.partition < 0) continue;
+    const auto [place, is_new] = places.try_emplace(identity.topic_id, topics.size());
+    if (is_new) topics.push_back({.id = identity.topic_id});
+    TopicRef& topic = topics[place->second];
+    if (topic.name.empty()) topic.name = identity.topic;
+    topic.partitions = std::max(topic.partitions, identity.partition + 1);
+  }
+  return topics;
+}
+
+// ---- Committing
+
+std::optional<Offset> Group::committed(int entry) const {
+  if (live_ == nullptr) return UnpackCommit(image_[static_cast<std::size_t>(entry)]);
+  return UnpackCommit(words_[entry].word.load(std::memory_order_acquire));
+}
+
+absl::Status Group::Commit(int entry, Offset next, bool force) {
+  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
+  if (!is_current()) return Deleted(name_);
+  if (next < 0 || next > kCommitMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a commit of offset ", next, ": it is in [0, 2^48)"));
+  }
+  std::atomic<std::uint64_t>& word = words_[entry].word;
+  std::uint64_t old = word.load(std::memory_order_acquire);
+  do {
+    const std::optional<Offset> now = UnpackCommit(old);
+    if (now && *now > next && !force) {
+      return absl::FailedPreconditionError(absl::StrCat("group ", name_, " has committed ", *now,
+                                                        ", which is above ", next,
+                                                        "; set CommitOptions::force to go back"));
+    }
+    // A CAS, so that nobody's commit in between is lost unseen.
+  } while (!word.compare_exchange_weak(old, PackCommit(next), std::memory_order_acq_rel,
+                                       std::memory_order_acquire));
+  return absl::OkStatus();
+}
+
+// ---- Members
+
+absl::StatusOr<std::unique_ptr<Membership>> Group::Join(const TopicRef& topic) const {
+  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> members,
+                            context_->root->OpenFile(Path("members"), os::OpenMode::kReadWrite));
+  CORDWOOD_ASSIGN_OR_RETURN(const bool present,
+                            members->TryLock(os::LockKind::kShared, kMemberByte));
+  // The lock comes first: a Delete() that ended before it has left its mark.
+  if (!present || !is_current()) return Deleted(name_);
+  CORDWOOD_ASSIGN_OR_RETURN(const bool alone,
+                            members->TryLock(os::LockKind::kExclusive, MemberByteOf(topic.id)));
+  if (!alone) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "topic ", topic.name, " is read by another consumer of group ", name_,
+        ": a group has one member per topic in this version; close that consumer, or use "
+        "another group"));
+  }
+  CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<os::LockKeeper> lock, members->KeepLocks());
+  return std::make_unique<Membership>(std::move(lock));
+}
+
+bool Group::HasMember() const {
+  const absl::StatusOr<std::unique_ptr<os::File>> members =
+      context_->root->OpenFile(Path("members"), os::OpenMode::kRead);
+  return members.ok() &&
+         (*members)->IsLocked(os::LockKind::kExclusive, kMemberByte).value_or(false);
+}
+
+}  // namespace cordwood::group

@@ -1,0 +1,304 @@
+// The append path: what happens between a caller's record and the store of the tail.
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/base/attributes.h"
+#include "absl/base/optimization.h"
+#include "absl/container/inlined_vector.h"
+#include "absl/strings/str_cat.h"
+#include "cordwood/log/cursor.h"
+#include "cordwood/log/log.h"
+#include "cordwood/os/doorbell.h"
+#include "cordwood/status_macros.h"
+#include "log/turn.h"
+
+namespace cordwood::log {
+namespace {
+
+constexpr std::int64_t kNoTimestamp = std::numeric_limits<std::int64_t>::min();
+constexpr std::uint64_t kPrefetchAhead = 4096;
+// Below this AppendInPlace fills a buffer that is copied: the turn is short then.
+constexpr std::size_t kFillInBufferBytes = 4096;
+
+}  // namespace
+
+absl::Status Log::TooLarge(std::uint64_t bytes) const {
+  return Where(absl::InvalidArgumentError(
+      absl::StrCat(name().topic, "-", name().partition, ": a record of ", bytes,
+                   " bytes is over the topic's max.message.bytes of ", config_.message_bytes_max)));
+}
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline absl::Status Log::MakeRoom(std::uint64_t bytes,
+                                                               std::int64_t now_ns) {
+  const ControlBlock& b = block();
+  const Tail tail = Tail::Unpack(b.tail.load(std::memory_order_relaxed));
+  const std::int64_t first_append = b.first_append_ns.load(std::memory_order_relaxed);
+  if (ABSL_PREDICT_TRUE(b.salt[tail.slot].load(std::memory_order_relaxed) == writer_.salt &&
+                        tail.position + bytes <= writer_.room &&
+                        b.scratch_valid.load(std::memory_order_relaxed) != 0 &&
+                        (first_append == 0 || now_ns - first_append < config_.segment_age_ns))) {
+    return absl::OkStatus();
+  }
+  return MakeRoomSlow(bytes, now_ns);
+}
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline absl::Status Log::CheckExpected(
+    const AppendOptions& options) const {
+  return ABSL_PREDICT_TRUE(!options.expected_offset.has_value())
+             ? absl::OkStatus()
+             : CheckExpectedIs(*options.expected_offset);
+}
+
+absl::Status Log::CheckExpectedIs(Offset expected) const {
+  const Offset end = ReadTail(block()).end();
+  if (expected == end) return absl::OkStatus();
+  return Where(
+      absl::AbortedError(absl::StrCat("the next offset is ", end, ", not the expected ", expected)),
+      end);
+}
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline std::int64_t Log::TimestampOf(const Record& record,
+                                                                  std::int64_t now_ns) const {
+  return record.timestamp.has_value() && !config_.append_time
+             ? cordwood::internal::TimeToNanos(*record.timestamp)
+             : now_ns;
+}
+
+// The frames between the two tails become records, all at once.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Log::Publish(const Tail& old, const Tail& tail,
+                                                      std::int64_t largest_timestamp,
+                                                      std::int64_t now_ns) {
+  ControlBlock& b = block();
+  b.largest_timestamp.store(largest_timestamp, std::memory_order_relaxed);
+  b.last_append_ns.store(now_ns, std::memory_order_relaxed);
+  if (ABSL_PREDICT_FALSE(old.records == 0)) {
+    b.first_append_ns.store(now_ns, std::memory_order_relaxed);
+  }
+  // Release: pairs with the acquire in ReadTail(); the frames are whole before they are
+  // seen. One store: a batch is seen whole or not at all.
+  b.tail.store(tail.Pack(), std::memory_order_release);
+}
+
+// Last, and rebuildable: an entry never names a frame that was not published.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Log::IndexRecord(const Tail& at,
+                                                          std::int64_t largest_before) {
+  if (ABSL_PREDICT_FALSE(at.position >=
+                         block().next_index_position.load(std::memory_order_relaxed))) {
+    AddIndexEntry({at.records, at.position, at.records == 0 ? kNoTimestamp : largest_before});
+  }
+}
+
+absl::StatusOr<Appended> Log::Append(const Record& record, const AppendOptions& options) {
+  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
+  const std::uint64_t body = segment::BodyBytes(record);
+  if (ABSL_PREDICT_FALSE(body > config_.message_bytes_max)) return TooLarge(body);
+  const segment::FramePlan plan = segment::PlanFrame(record);
+  // One clock read: the record's time, or only when it was appended.
+  const bool own_time = record.timestamp.has_value() && !config_.append_time;
+  const std::int64_t now = own_time ? context_->clock.NowCoarse() : context_->clock.Now();
+  const std::int64_t timestamp = TimestampOf(record, now);
+
+  Offset offset;
+  {
+    Turn turn(*this);
+    CORDWOOD_RETURN_IF_ERROR(turn.Take(options.timeout));
+    CORDWOOD_RETURN_IF_ERROR(CheckExpected(options));
+    if (absl::Status room = MakeRoom(plan.frame_bytes(), now); ABSL_PREDICT_FALSE(!room.ok())) {
+      return Where(std::move(room));
+    }
+    ControlBlock& b = block();
+    const Tail old = Tail::Unpack(b.tail.load(std::memory_order_relaxed));
+    const Tail tail = {old.slot, old.records + 1, old.position + plan.frame_bytes()};
+    offset = b.base[old.slot].load(std::memory_order_relaxed) + old.records;
+    // Before the first byte: a dead writer's successor zeroes up to here (rule 5).
+    b.intent.store(tail.Pack(), std::memory_order_release);
+    segment::WriteFrame(writer_.segment->key(), writer_.data, plan,
+                        {.position = old.position,
+                         .offset = offset,
+                         .timestamp_ns = timestamp,
+                         .batch_remaining = 0,
+                         .durable = b.durable.load(std::memory_order_relaxed)},
+                        record);
+    segment::PrefetchForWrite(writer_.data + tail.position + kPrefetchAhead, plan.frame_bytes());
+    const std::int64_t largest = b.largest_timestamp.load(std::memory_order_relaxed);
+    Publish(old, tail, std::max(largest, timestamp), now);
+    IndexRecord(old, largest);
+  }
+  if (ABSL_PREDICT_FALSE(options.durability == Durability::kDurable)) {
+    CORDWOOD_RETURN_IF_ERROR(FinishDurable(offset, offset + 1, options));
+  }
+  return Appended{offset, timestamp};
+}
+
+void Log::AddIndexEntry(const segment::IndexEntry& entry) {
+  ControlBlock& b = block();
+  segment::Index* index = writer_.segment->index();
+  const std::uint64_t i = b.index_count.load(std::memory_order_relaxed);
+  if (index != nullptr && index->Add(i, entry)) {
+    b.index_count.store(i + 1, std::memory_order_relaxed);
+  }
+  b.next_index_position.store(
+      entry.position + static_cast<std::uint64_t>(config_.index_interval_bytes),
+      std::memory_order_relaxed);
+}
+
+absl::StatusOr<Appended> Log::AppendBatch(std::span<const Record> records,
+                                          const AppendOptions& options) {
+  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
+  const std::int64_t now = context_->clock.Now();
+  struct Planned {
+    segment::FramePlan plan;
+    std::int64_t timestamp_ns;
+  };
+  absl::InlinedVector<Planned, 128> batch(records.size());
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    const Record& record = records[i];
+    const std::uint64_t body = segment::BodyBytes(record);
+    if (ABSL_PREDICT_FALSE(body > config_.message_bytes_max)) return TooLarge(body);
+    batch[i].plan = segment::PlanFrame(record);
+    batch[i].timestamp_ns = TimestampOf(record, now);
+    total += batch[i].plan.frame_bytes();
+  }
+  if (total > segment::kSegmentBytesMax - segment::kFirstFrame) {
+    return Where(absl::InvalidArgumentError(
+        absl::StrCat("a batch of ", total, " bytes does not fit a segment of 2 GiB; split it")));
+  }
+
+  Offset first;
+  {
+    Turn turn(*this);
+    CORDWOOD_RETURN_IF_ERROR(turn.Take(options.timeout));
+    CORDWOOD_RETURN_IF_ERROR(CheckExpected(options));
+    ControlBlock& b = block();
+    if (records.empty()) return Appended{ReadTail(b).end(), now};
+    if (absl::Status room = MakeRoom(total, now); !room.ok()) return Where(std::move(room));
+    const Tail old = Tail::Unpack(b.tail.load(std::memory_order_relaxed));
+    const Tail tail = {old.slot, old.records + static_cast<std::uint32_t>(records.size()),
+                       old.position + total};
+    first = b.base[old.slot].load(std::memory_order_relaxed) + old.records;
+    b.intent.store(tail.Pack(), std::memory_order_release);
+    const std::int64_t largest_before = b.largest_timestamp.load(std::memory_order_relaxed);
+    std::int64_t largest = largest_before;
+    segment::FramePlace place = {.position = old.position,
+                                 .offset = first,
+                                 .timestamp_ns = 0,
+                                 .batch_remaining = static_cast<std::uint32_t>(records.size()),
+                                 .durable = b.durable.load(std::memory_order_relaxed)};
+    const segment::SegmentKey key = writer_.segment->key();
+    std::byte* const data = writer_.data;
+    for (std::size_t i = 0; i < records.size(); ++i) {
+      const segment::FramePlan& plan = batch[i].plan;
+      segment::PrefetchForWrite(data + place.position + kPrefetchAhead, plan.frame_bytes());
+      place.timestamp_ns = batch[i].timestamp_ns;
+      --place.batch_remaining;
+      segment::WriteFrame(key, data, plan, place, records[i]);
+      place.position += plan.frame_bytes();
+      ++place.offset;
+      largest = std::max(largest, place.timestamp_ns);
+    }
+    Publish(old, tail, largest, now);
+    if (tail.position > b.next_index_position.load(std::memory_order_relaxed)) {
+      std::int64_t before = old.records == 0 ? kNoTimestamp : largest_before;
+      std::uint64_t position = old.position;
+      for (std::uint32_t i = 0; i < records.size(); ++i) {
+        if (position >= b.next_index_position.load(std::memory_order_relaxed)) {
+          AddIndexEntry({old.records + i, position, before});
+        }
+        position += batch[i].plan.frame_bytes();
+        before = std::max(before, batch[i].timestamp_ns);
+      }
+    }
+  }
+  if (options.durability == Durability::kDurable) {
+    CORDWOOD_RETURN_IF_ERROR(
+        FinishDurable(first, first + static_cast<Offset>(records.size()), options));
+  }
+  return Appended{first, now};
+}
+
+absl::StatusOr<Appended> Log::AppendInPlace(
+    std::size_t value_bytes, const Record& record,
+    absl::FunctionRef<std::size_t(std::span<std::byte>)> fill, const AppendOptions& options) {
+  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
+  if (InFill()) return InFillError();
+  if (record.value.get().has_value()) {
+    return Where(
+        absl::InvalidArgumentError("AppendInPlace: the value comes from fill, not from "
+                                   "the record"));
+  }
+  const auto too_much = [&](std::size_t written) {
+    return Where(absl::InvalidArgumentError(
+        absl::StrCat("AppendInPlace: fill says it wrote ", written, " bytes into ", value_bytes)));
+  };
+  Record filled = record;
+  if (value_bytes < kFillInBufferBytes) {
+    alignas(8) std::byte buffer[kFillInBufferBytes];
+    std::size_t written;
+    {
+      FillScope scope;
+      written = fill(std::span<std::byte>(buffer, value_bytes));
+    }
+    if (written > value_bytes) return too_much(written);
+    filled.value = std::string_view(reinterpret_cast<const char*>(buffer), written);
+    return Append(filled, options);
+  }
+
+  const std::uint64_t body = value_bytes + segment::BodyBytes(record);
+  if (body > config_.message_bytes_max) return TooLarge(body);
+  const std::uint64_t frame_bytes_max = segment::FrameBytes(body);
+  const std::int64_t now = context_->clock.Now();
+  const std::int64_t timestamp = TimestampOf(record, now);
+  Offset offset;
+  {
+    Turn turn(*this);
+    CORDWOOD_RETURN_IF_ERROR(turn.Take(options.timeout));
+    CORDWOOD_RETURN_IF_ERROR(CheckExpected(options));
+    if (absl::Status room = MakeRoom(frame_bytes_max, now); !room.ok()) {
+      return Where(std::move(room));
+    }
+    ControlBlock& b = block();
+    const Tail old = Tail::Unpack(b.tail.load(std::memory_order_relaxed));
+    Tail tail = {old.slot, old.records + 1, old.position + frame_bytes_max};
+    offset = b.base[old.slot].load(std::memory_order_relaxed) + old.records;
+    b.intent.store(tail.Pack(), std::memory_order_release);
+    std::byte* value = writer_.data + old.position + segment::kFrameHeaderBytes;
+    std::size_t written;
+    {
+      FillScope scope;
+      // If it throws, the turn ends, and there is no header: nothing was appended.
+      written = fill(std::span<std::byte>(value, value_bytes));
+    }
+    if (written > value_bytes) return too_much(written);
+    filled.value = std::string_view(reinterpret_cast<const char*>(value), written);
+    segment::FramePlan plan = segment::PlanSizes(filled);
+    segment::PutTail(reinterpret_cast<char*>(value), filled, plan);
+    plan.body_hash = os::Hash64(value, plan.body_bytes());
+    segment::WriteFrameHeader(writer_.segment->key(), writer_.data, plan,
+                              {.position = old.position,
+                               .offset = offset,
+                               .timestamp_ns = timestamp,
+                               .batch_remaining = 0,
+                               .durable = b.durable.load(std::memory_order_relaxed)});
+    tail.position = old.position + plan.frame_bytes();
+    const std::int64_t largest = b.largest_timestamp.load(std::memory_order_relaxed);
+    Publish(old, tail, std::max(largest, timestamp), now);
+    IndexRecord(old, largest);
+  }
+  if (options.durability == Durability::kDurable) {
+    CORDWOOD_RETURN_IF_ERROR(FinishDurable(offset, offset + 1, options));
+  }
+  return Appended{offset, timestamp};
+}
+
+absl::Status Log::FinishDurable(Offset first, Offset end, const AppendOptions& options) {
+  absl::Status status = FlushTo(end, options.timeout);
+  if (status.ok()) return status;
+  // The record is visible: the offset says so, and a retry would repeat it (rule 18).
+  absl::Status told(status.code(), absl::StrCat("published at offset ", first,
+                                                ", but not made durable: ", status.message()));
+  return cordwood::internal::At(std::move(told), name(), first);
+}
+
+}  // namespace cordwood::log

@@ -1,0 +1,184 @@
+#include "cordwood/log/control.h"
+
+#include <new>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "cordwood/os/checksum.h"
+#include "cordwood/os/doorbell.h"
+#include "cordwood/segment/format.h"
+#include "cordwood/status_macros.h"
+
+namespace cordwood::log {
+
+Watermarks WatermarksOf(const ControlBlock& block) {
+  const TailView tail = ReadTail(block);
+  return {.start = block.start.load(std::memory_order_acquire),
+          .start_reason = block.start_reason.load(std::memory_order_relaxed),
+          .base = tail.base,
+          .salt = tail.salt,
+          .records = tail.records,
+          .position = tail.position,
+          .durable = block.durable.load(std::memory_order_acquire),
+          .sync_to = block.sync_to.load(std::memory_order_relaxed)};
+}
+
+void StoreWatermarks(const Watermarks& from, ControlBlock& block) {
+  block.base[0].store(from.base, std::memory_order_relaxed);
+  block.salt[0].store(from.salt, std::memory_order_relaxed);
+  block.start.store(from.start, std::memory_order_relaxed);
+  block.start_reason.store(from.start_reason, std::memory_order_relaxed);
+  block.durable.store(from.durable, std::memory_order_relaxed);
+  block.scratch_valid.store(0, std::memory_order_relaxed);
+  block.intent.store(0, std::memory_order_relaxed);
+  block.sync_to.store(from.sync_to, std::memory_order_relaxed);
+  block.prepared.store(0, std::memory_order_relaxed);
+  block.state.store(0, std::memory_order_relaxed);
+  // Release: pairs with ReadTail().
+  block.tail.store(Tail{0, from.records, from.position}.Pack(), std::memory_order_release);
+}
+
+namespace {
+
+std::size_t BytesFor(std::size_t partitions) {
+  return kControlHeaderBytes + partitions * sizeof(ControlBlock);
+}
+
+// Memory of this process that looks like a mapped file.
+class PrivateMapping final : public os::Mapping {
+ public:
+  explicit PrivateMapping(std::size_t bytes)
+      : Mapping(new (std::align_val_t{alignof(ControlBlock)}) std::byte[bytes]{}, bytes) {}
+  ~PrivateMapping() override { operator delete[](data_, std::align_val_t{alignof(ControlBlock)}); }
+  absl::Status Sync(std::size_t, std::size_t) override { return absl::OkStatus(); }
+  absl::Status Populate(std::size_t, std::size_t) override { return absl::OkStatus(); }
+};
+
+}  // namespace
+
+void ControlFile::Fill(std::byte* data, const os::Bits128& topic_id, const os::Bits128& boot_id,
+                       const os::FileInfo& info, std::span<const Watermarks> partitions) {
+  auto& header = *reinterpret_cast<ControlHeader*>(data);
+  header.magic = ControlHeader::kMagic;
+  header.version = segment::kFormatVersion;
+  header.block_bytes = sizeof(ControlBlock);
+  header.topic_id = topic_id;
+  header.boot_id = boot_id;
+  header.inode = info.inode;
+  header.device = info.device;
+  header.partitions = static_cast<std::uint32_t>(partitions.size());
+  auto* blocks = reinterpret_cast<ControlBlock*>(data + kControlHeaderBytes);
+  for (std::size_t i = 0; i < partitions.size(); ++i) StoreWatermarks(partitions[i], blocks[i]);
+  header.state.store(static_cast<std::uint32_t>(ControlState::kReady), std::memory_order_release);
+}
+
+void ControlFile::Attach(int partitions, const os::FileInfo& info) {
+  header_ = reinterpret_cast<ControlHeader*>(mapping_->data());
+  blocks_ = reinterpret_cast<ControlBlock*>(mapping_->data() + kControlHeaderBytes);
+  partitions_ = partitions;
+  inode_ = info.inode;
+  device_ = info.device;
+}
+
+absl::Status ControlFile::Create(os::Folder& root, std::string_view path,
+                                 const os::Bits128& topic_id, const os::Bits128& boot_id,
+                                 std::span<const Watermarks> partitions) {
+  CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<os::File> file,
+                            root.OpenFile(path, os::OpenMode::kCreate));
+  CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, file->Info());
+  const std::size_t bytes = BytesFor(partitions.size());
+  CORDWOOD_RETURN_IF_ERROR(file->Allocate(bytes));
+  CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<os::Mapping> map,
+                            file->Map(bytes, os::Access::kReadWrite));
+  Fill(map->data(), topic_id, boot_id, info, partitions);
+  return map->Sync(0, bytes);
+}
+
+std::shared_ptr<ControlFile> ControlFile::MakePrivate(const os::Bits128& topic_id,
+                                                      std::span<const Watermarks> partitions) {
+  auto control = std::shared_ptr<ControlFile>(new ControlFile());
+  control->mapping_ = std::make_unique<PrivateMapping>(BytesFor(partitions.size()));
+  Fill(control->mapping_->data(), topic_id, {}, {}, partitions);
+  control->Attach(static_cast<int>(partitions.size()), {});
+  return control;
+}
+
+absl::StatusOr<std::shared_ptr<ControlFile>> ControlFile::Open(os::Folder& root,
+                                                               std::string_view path,
+                                                               const os::Bits128& topic_id,
+                                                               os::Access access) {
+  CORDWOOD_ASSIGN_OR_RETURN(
+      std::unique_ptr<os::File> file,
+      root.OpenFile(path,
+                    access == os::Access::kRead ? os::OpenMode::kRead : os::OpenMode::kReadWrite));
+  CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, file->Info());
+  const auto bad = [&](const char* what) {
+    return absl::DataLossError(
+        absl::StrCat(root.path(), "/", absl::string_view(path.data(), path.size()), ": ", what));
+  };
+  if (info.size < kControlHeaderBytes) return bad("shorter than a control file's header");
+  auto control = std::shared_ptr<ControlFile>(new ControlFile());
+  CORDWOOD_ASSIGN_OR_RETURN(control->mapping_, file->Map(info.size, access));
+  const auto& header = *reinterpret_cast<const ControlHeader*>(control->mapping_->data());
+  if (header.magic != ControlHeader::kMagic) return bad("not a control file");
+  if (header.version != segment::kFormatVersion) return bad("of another format version");
+  if (header.block_bytes != sizeof(ControlBlock)) return bad("its blocks are of another size");
+  if (header.topic_id != topic_id) return bad("of another topic: it has another id");
+  const std::uint32_t partitions = header.partitions;
+  if (partitions == 0 || partitions > (info.size - kControlHeaderBytes) / sizeof(ControlBlock)) {
+    return bad("shorter than its number of partitions");
+  }
+  control->Attach(static_cast<int>(partitions), info);
+  return control;
+}
+
+bool ControlFile::IsWorthTrying(const os::Bits128& boot_id) const {
+  return header_->boot_id == boot_id && header_->inode == inode_ && header_->device == device_ &&
+         header_->state.load(std::memory_order_acquire) ==
+             static_cast<std::uint32_t>(ControlState::kReady);
+}
+
+std::uint64_t ControlFile::WatermarkChecksum() const {
+  std::vector<std::int64_t> words;
+  words.reserve(static_cast<std::size_t>(partitions_) * 7);
+  for (int i = 0; i < partitions_; ++i) {
+    const Watermarks w = WatermarksOf(block(i));
+    words.insert(words.end(), {w.start, w.start_reason, w.base, static_cast<std::int64_t>(w.salt),
+                               w.records, static_cast<std::int64_t>(w.position), w.durable});
+  }
+  return os::Hash64(words.data(), words.size() * sizeof(words[0]));
+}
+
+void ControlFile::ResetSharedState(const os::Bits128& boot_id) {
+  header_->boot_id = boot_id;
+  header_->inode = inode_;
+  header_->device = device_;
+  header_->bell.store(0, std::memory_order_relaxed);
+  header_->sleepers.store(0, std::memory_order_relaxed);
+  header_->ring_head.store(0, std::memory_order_relaxed);
+  for (auto& entry : header_->ring) entry.store(0, std::memory_order_relaxed);
+  for (int i = 0; i < partitions_; ++i) {
+    ControlBlock& b = block(i);
+    b.lock.Reset();
+    b.sync_lock.Reset();
+    b.scratch_valid.store(0, std::memory_order_relaxed);
+    b.prepared.store(0, std::memory_order_relaxed);
+    b.attention.store(0, std::memory_order_relaxed);
+    b.durable_attention.store(0, std::memory_order_relaxed);
+    b.state.store(0, std::memory_order_relaxed);
+  }
+  header_->state.store(static_cast<std::uint32_t>(ControlState::kReady), std::memory_order_release);
+}
+
+void ControlFile::RingTopic(int partition) const {
+  const std::uint64_t i = header_->ring_head.fetch_add(1, std::memory_order_acq_rel);
+  // Release: pairs with the acquire of a consumer that looks for entry i.
+  header_->ring[i % ControlHeader::kRingSize].store(
+      (i + 1) << 32 | static_cast<std::uint32_t>(partition), std::memory_order_release);
+  header_->bell.fetch_add(1, std::memory_order_seq_cst);
+  if (header_->sleepers.exchange(0, std::memory_order_seq_cst) != 0) {
+    os::FutexWake(&header_->bell, os::kWakeAll);
+  }
+}
+
+}  // namespace cordwood::log

@@ -1,0 +1,280 @@
+#include "cordwood/log/log.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "cordwood/os/doorbell.h"
+#include "cordwood/segment/walk.h"
+#include "cordwood/status_macros.h"
+#include "log/turn.h"
+
+namespace cordwood::log {
+namespace {
+
+constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+// How long one sleep on a doorbell lasts at most: whoever rings may die before it does.
+constexpr std::int64_t kSleepNanos = 100'000'000;
+// A page that cannot be written cannot say that somebody sleeps on it.
+constexpr std::int64_t kReadOnlySleepNanos = 10'000'000;
+
+}  // namespace
+
+LogConfig LogConfig::Of(const TopicConfig& config) {
+  const std::int64_t age = config.segment_age == absl::InfiniteDuration()
+                               ? kNever
+                               : absl::ToInt64Nanoseconds(config.segment_age);
+  return {
+      .segment_bytes = (static_cast<std::uint64_t>(config.segment_bytes) + 7) & ~std::uint64_t{7},
+      .segment_age_ns = age,
+      .index_interval_bytes = config.index_interval_bytes,
+      .message_bytes_max = static_cast<std::uint64_t>(config.max_message_bytes),
+      .append_time = config.timestamp_type == TimestampType::kAppendTime};
+}
+
+Log::Log(std::shared_ptr<const Context> context, segment::PartitionFiles files,
+         const LogConfig& config, std::shared_ptr<ControlFile> control, int partition)
+    : context_(std::move(context)),
+      files_(std::move(files)),
+      config_(config),
+      partition_(partition),
+      block_(&control->block(partition)),
+      control_(std::move(control)) {}
+
+Log::~Log() { CancelCallbacks(absl::CancelledError("the broker was closed")); }
+
+absl::StatusOr<std::shared_ptr<Log>> Log::Open(std::shared_ptr<const Context> context,
+                                               segment::PartitionFiles files,
+                                               const LogConfig& config,
+                                               std::shared_ptr<ControlFile> control,
+                                               int partition) {
+  if (partition < 0 || partition >= control->partitions()) {
+    return absl::NotFoundError(absl::StrCat("partition ", partition, " of topic ",
+                                            files.name->topic, " does not exist: it has ",
+                                            control->partitions()));
+  }
+  return std::shared_ptr<Log>(
+      new Log(std::move(context), std::move(files), config, std::move(control), partition));
+}
+
+absl::Status Log::StateError() const {
+  const auto state = static_cast<PartitionState>(block().state.load(std::memory_order_relaxed));
+  if (state == PartitionState::kDeleted) {
+    return Where(absl::NotFoundError(absl::StrCat("topic ", name().topic, " was deleted")));
+  }
+  return Where(absl::DataLossError(absl::StrCat(
+      name().topic, "-", partition_,
+      ": failed after a sync that failed; nothing more can be appended. Close the directory and "
+      "open it again: it is recovered from the disk")));
+}
+
+absl::Status Log::status() const {
+  CORDWOOD_RETURN_IF_ERROR(context_->live->Check());
+  return CheckState();
+}
+
+// ---- Waiting
+
+absl::Status Log::WaitForEnd(Offset end, absl::Duration timeout) {
+  if (InFill()) return InFillError();
+  const std::int64_t deadline = DeadlineAfter(timeout);
+  ControlBlock& b = block();
+  for (;;) {
+    const std::uint32_t heard = b.bell.load(std::memory_order_acquire);
+    if (end_offset() >= end) return absl::OkStatus();
+    CORDWOOD_RETURN_IF_ERROR(context_->live->Check());
+    if (b.state.load(std::memory_order_relaxed) ==
+        static_cast<std::uint32_t>(PartitionState::kDeleted)) {
+      return CheckState();
+    }
+    std::int64_t sleep = kReadOnlySleepNanos;
+    if (!context_->read_only()) {
+      sleep = kSleepNanos;
+      b.attention.fetch_or(kWaiting, std::memory_order_seq_cst);
+      // Once more, after the flag is there: seq_cst pairs with the look at the flag after
+      // a writer's unlock.
+      b.tail.load(std::memory_order_seq_cst);
+      if (end_offset() >= end) return absl::OkStatus();
+    }
+    const std::int64_t now = os::MonotonicNanos();
+    if (now >= deadline) {
+      return Where(absl::DeadlineExceededError(absl::StrCat(
+          name().topic, "-", partition_, ": the end is ", end_offset(), ", not yet ", end)));
+    }
+    os::FutexWait(&b.bell, heard, std::min(sleep, deadline - now));
+  }
+}
+
+void Log::WakeAll() {
+  if (context_->read_only()) return;
+  os::Ring(block().bell);
+  os::Ring(block().durable_bell);
+}
+
+// ---- Finding segments
+
+ControlFile& Log::control() const { return *control_; }
+
+absl::StatusOr<std::shared_ptr<segment::Segment>> Log::Active(const TailView& tail) {
+  absl::MutexLock lock(&mutex_);
+  if (active_ != nullptr && active_->salt_tag() == tail.salt) return active_;
+  const os::Access access = context_->read_only() ? os::Access::kRead : os::Access::kReadWrite;
+  CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<segment::Segment> opened,
+                            segment::Segment::Open(files_, tail.base, access));
+  if (opened->salt_tag() != tail.salt) {
+    return absl::UnavailableError(absl::StrCat(opened->path(), ": has been replaced meanwhile"));
+  }
+  // The old one stays mapped until it is durable: a failed write-back of what this
+  // process stored is reported to a map that was there then.
+  if (active_ != nullptr && active_->writable()) unsynced_.push_back(active_);
+  active_ = opened;
+  listed_ = false;
+  return opened;
+}
+
+absl::Status Log::ListSegments(const TailView& tail) {
+  if (listed_ && listed_salt_ == tail.salt) return absl::OkStatus();
+  CORDWOOD_ASSIGN_OR_RETURN(std::vector<os::FolderEntry> entries, files_.root->List(files_.folder));
+  std::vector<Offset> bases;
+  for (const os::FolderEntry& entry : entries) {
+    const std::optional<Offset> base = segment::BaseOfFileName(entry.name);
+    // A file at or above the tail's base is that one, or a roll's leftover.
+    if (base && *base < tail.base) bases.push_back(*base);
+  }
+  std::sort(bases.begin(), bases.end());
+  std::vector<Sealed> now;
+  now.reserve(bases.size());
+  for (const Offset base : bases) {
+    const auto known = std::find_if(sealed_.begin(), sealed_.end(),
+                                    [&](const Sealed& s) { return s.base == base; });
+    now.push_back(known != sealed_.end() ? *known : Sealed{.base = base});
+    now.back().known = false;  // a file that was retired has another end since
+  }
+  sealed_ = std::move(now);
+  listed_ = true;
+  listed_salt_ = tail.salt;
+  return absl::OkStatus();
+}
+
+// Fills in what the seal says. A file without one is a roll's leftover, which holds
+// nothing, or lost its seal with the power: then its frames say where it ends.
+absl::StatusOr<std::shared_ptr<segment::Segment>> Log::OpenSealed(Sealed& entry) {
+  if (std::shared_ptr<segment::Segment> open = entry.segment.lock(); open != nullptr) {
+    if (entry.known) return open;
+  }
+  for (const std::shared_ptr<segment::Segment>& held : unsynced_) {
+    if (held->base() == entry.base && held->ReadSeal()) entry.segment = held;
+  }
+  std::shared_ptr<segment::Segment> open = entry.segment.lock();
+  if (open == nullptr) {
+    CORDWOOD_ASSIGN_OR_RETURN(open, segment::Segment::Open(files_, entry.base, os::Access::kRead));
+    entry.segment = open;
+    open->DropDamagedIndex();
+  }
+  if (!entry.known) {
+    if (const std::optional<segment::Seal> seal = open->ReadSeal()) {
+      entry.next = seal->next;
+      entry.end_position = seal->end_position;
+      entry.recovered = seal->reason == segment::SealReason::kRecovered;
+    } else {
+      const segment::FramesEnd end = segment::WalkFrames(*open, open->file_bytes());
+      entry.next = end.next;
+      entry.end_position = end.position;
+    }
+    entry.known = true;
+  }
+  recent_ = open;
+  return open;
+}
+
+absl::StatusOr<Located> Log::Locate(Offset offset) {
+  if (InFill()) return InFillError();
+  for (int attempt = 0;; ++attempt) {
+    const TailView tail = ReadTail(block());
+    if (offset < start_offset() || offset > tail.end()) {
+      return Where(absl::OutOfRangeError(absl::StrCat(name().topic, "-", partition_, ": offset ",
+                                                      offset, " is not in [", start_offset(), ", ",
+                                                      tail.end(), "]")),
+                   offset);
+    }
+    if (offset >= tail.base) {
+      absl::StatusOr<std::shared_ptr<segment::Segment>> active = Active(tail);
+      if (!active.ok()) {
+        // A roll, or a trim, between our look at the tail and the open.
+        if (attempt < 10 && ReadTail(block()).salt != tail.salt) continue;
+        return Where(active.status(), offset);
+      }
+      if ((*active)->file_bytes() < tail.position) {
+        (*active)->RefreshSize().IgnoreError();
+        if ((*active)->file_bytes() < tail.position && ReadTail(block()).salt != tail.salt) {
+          continue;
+        }
+      }
+      const std::uint64_t limit = std::min(tail.position, (*active)->file_bytes());
+      return Located{.segment = *std::move(active), .active = true, .limit = limit};
+    }
+    absl::MutexLock lock(&mutex_);
+    CORDWOOD_RETURN_IF_ERROR(ListSegments(tail));
+    // The last one with base <= offset that holds records; leftovers are passed over.
+    auto after = std::upper_bound(sealed_.begin(), sealed_.end(), offset,
+                                  [](Offset o, const Sealed& s) { return o < s.base; });
+    bool again = false;
+    // A hole is what a power cut left, if the segment before it was sealed by a recovery;
+    // else a file is missing or cannot be read.
+    GapReason reason = GapReason::kDamage;
+    for (auto it = after; it != sealed_.begin();) {
+      --it;
+      absl::StatusOr<std::shared_ptr<segment::Segment>> open = OpenSealed(*it);
+      if (absl::IsNotFound(open.status()) && attempt < 10) {
+        listed_ = false;  // retention or a trim has removed it meanwhile
+        again = true;
+        break;
+      }
+      if (!open.ok()) break;
+      if (it->next == it->base && !it->recovered) continue;
+      if (offset < it->next) {
+        // Inside what a newer file has taken over: a retired one's leftover (rule 26).
+        if (it != sealed_.begin()) {
+          const auto before = std::prev(it);
+          absl::StatusOr<std::shared_ptr<segment::Segment>> newer = OpenSealed(*before);
+          if (newer.ok() && before->next > offset &&
+              (*newer)->header().created_ns > (*open)->header().created_ns) {
+            it = before;
+            open = std::move(newer);
+          }
+        }
+        return Located{.segment = *open,
+                       .active = false,
+                       .limit = std::min(it->end_position, (*open)->file_bytes())};
+      }
+      if (it->recovered) reason = GapReason::kPowerLoss;
+      break;
+    }
+    if (again) continue;
+    // Nothing holds it: a hole up to the next file that holds records.
+    Offset to = tail.base;
+    for (auto it = after; it != sealed_.end(); ++it) {
+      if (OpenSealed(*it).ok() && it->next > it->base) {
+        to = it->base;
+        break;
+      }
+    }
+    Located hole;
+    hole.gap_to = to;
+    hole.reason = reason;
+    return hole;
+  }
+}
+
+std::int64_t Log::TotalBytes() {
+  const TailView tail = ReadTail(block());
+  auto bytes = static_cast<std::int64_t>(tail.position);
+  absl::MutexLock lock(&mutex_);
+  if (!ListSegments(tail).ok()) return bytes;
+  for (Sealed& entry : sealed_) {
+    if (OpenSealed(entry).ok()) bytes += static_cast<std::int64_t>(entry.end_position);
+  }
+  return bytes;
+}
+
+}  // namespace cordwood::log

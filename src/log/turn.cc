@@ -1,0 +1,39 @@
+#include "log/turn.h"
+
+#include "absl/strings/str_cat.h"
+#include "cordwood/os/doorbell.h"
+
+namespace cordwood::log {
+
+absl::Status InFillError() {
+  return absl::FailedPreconditionError(
+      "a call on cordwood from inside AppendInPlace's fill; make it after fill has returned");
+}
+
+absl::Status Log::Turn::WaitForIt(absl::Duration timeout) {
+  ControlBlock& block = log_.block();
+  const os::LockOwners& owners = *log_.context_->owners;
+  switch (block.lock.Lock(owners, DeadlineAfter(timeout))) {
+    case os::LockResult::kAcquired:
+      return absl::OkStatus();
+    case os::LockResult::kTakenOver:
+      // Whatever the dead owner left half done is put right before the next byte is
+      // written (CountScratch), by us or, if that fails, by the next one.
+      block.scratch_valid.store(0, std::memory_order_relaxed);
+      return absl::OkStatus();
+    case os::LockResult::kTimedOut:
+      break;
+  }
+  return log_.Where(absl::DeadlineExceededError(
+      absl::StrCat(log_.name().topic, "-", log_.name().partition, ": the writer's turn is with ",
+                   owners.Describe(block.lock.word()), "; nothing was appended")));
+}
+
+void Log::Turn::RingNews() {
+  ControlBlock& block = log_.block();
+  const std::uint32_t attention = block.attention.exchange(0, std::memory_order_seq_cst);
+  if ((attention & kWaiting) != 0) os::Ring(block.bell);
+  if ((attention & kArmed) != 0) log_.control().RingTopic(log_.partition());
+}
+
+}  // namespace cordwood::log

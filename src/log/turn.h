@@ -1,0 +1,79 @@
+// A writer's turn on a partition: the lock, and on release the doorbell.
+
+#ifndef CORDWOOD_LOG_TURN_H_
+#define CORDWOOD_LOG_TURN_H_
+
+#include <cstdint>
+#include <limits>
+
+#include "absl/base/optimization.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "cordwood/log/log.h"
+#include "cordwood/os/clock.h"
+
+namespace cordwood::log {
+
+// Set while a caller's `fill` runs in AppendInPlace: a call back into cordwood from
+// there could wait for the very lock that its thread holds.
+inline constinit thread_local bool in_fill = false;
+inline bool InFill() { return in_fill; }
+absl::Status InFillError();
+class FillScope {
+ public:
+  FillScope() { in_fill = true; }
+  FillScope(const FillScope&) = delete;
+  FillScope& operator=(const FillScope&) = delete;
+  ~FillScope() { in_fill = false; }
+};
+
+// The monotonic time after which a call that may take that long gives up.
+inline std::int64_t DeadlineAfter(absl::Duration timeout) {
+  constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+  if (timeout <= absl::ZeroDuration()) return 0;
+  const std::int64_t ns = absl::ToInt64Nanoseconds(timeout);
+  const std::int64_t now = os::MonotonicNanos();
+  return ns > kNever - now ? kNever : now + ns;
+}
+
+class Log::Turn {
+ public:
+  explicit Turn(Log& log) : log_(log) {}
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  ~Turn() {
+    if (held_) Release();
+  }
+
+  // kDeadlineExceeded names the holder; nothing has happened then.
+  absl::Status Take(absl::Duration timeout) {
+    if (ABSL_PREDICT_FALSE(InFill())) return InFillError();
+    if (ABSL_PREDICT_FALSE(!log_.block().lock.TryLock(*log_.context_->owners))) {
+      if (absl::Status status = WaitForIt(timeout); !status.ok()) return status;
+    }
+    held_ = true;
+    // After the lock is held: a Close() that finds it free has set the flag before.
+    if (ABSL_PREDICT_FALSE(!log_.context_->live->is_open())) return log_.context_->live->Check();
+    return log_.CheckState();
+  }
+
+  void Release() {
+    held_ = false;
+    ControlBlock& block = log_.block();
+    block.lock.Unlock();
+    // After the unlock, whose exchange is the fence: a sleeper that set its flag before
+    // it looked at the tail is seen here, or has seen the tail (rule 7).
+    if (ABSL_PREDICT_FALSE(block.attention.load(std::memory_order_seq_cst) != 0)) RingNews();
+  }
+
+ private:
+  absl::Status WaitForIt(absl::Duration timeout);
+  void RingNews();
+
+  Log& log_;
+  bool held_ = false;
+};
+
+}  // namespace cordwood::log
+
+#endif  // CORDWOOD_LOG_TURN_H_

@@ -1,0 +1,336 @@
+// How a consumer waits: what ends a Poll, what wakes it, and its eventfd.
+
+#include <poll.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <random>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "cordwood/consumer.h"
+#include "tests/support/consumer_fixture.h"
+
+namespace cordwood {
+namespace {
+
+using namespace consumer_testing;
+
+// Far below the second after which a consumer looks anyway, far above what a wake takes.
+constexpr absl::Duration kSoon = absl::Milliseconds(600);
+
+bool IsReadable(int fd, absl::Duration timeout = absl::ZeroDuration()) {
+  pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
+  return poll(&entry, 1, static_cast<int>(absl::ToInt64Milliseconds(timeout))) == 1;
+}
+
+// Runs `f` in a thread once the caller may be expected to sleep.
+template <class F>
+std::jthread Later(F f) {
+  return std::jthread([f = std::move(f)] {
+    absl::SleepFor(absl::Milliseconds(50));
+    f();
+  });
+}
+
+struct Waited {
+  explicit Waited(absl::Time b = absl::Now()) : begin(b) {}
+  bool IsShort() const { return absl::Now() - begin < kSoon; }
+  absl::Time begin;
+};
+
+}  // namespace
+
+// ---- What ends a Poll
+
+TEST_CASE("Waiting: a Wakeup ends the Poll under way") {
+  World world;
+  Consumer consumer = world.Assigned();
+  const std::jthread waker = Later([&] { consumer.Wakeup(); });
+  const Waited waited;
+  CHECK(consumer.Poll(kLong).status().code() == absl::StatusCode::kCancelled);
+  CHECK(waited.IsShort());
+  CHECK(consumer.Poll(kShort).ok());
+}
+
+TEST_CASE("Waiting: Wakeups with no Poll under way end the next one, once") {
+  World world;
+  world.Send(0, "x");
+  Consumer consumer = world.Assigned();
+  consumer.Wakeup();
+  consumer.Wakeup();
+  CHECK(consumer.Poll(kLong).status().code() == absl::StatusCode::kCancelled);
+  CHECK(Values(consumer.Poll(kLong).value()) == List{"x"});
+}
+
+TEST_CASE("Waiting: a stop request ends a Poll, before it and while it sleeps") {
+  World world;
+  Consumer consumer = world.Assigned();
+  std::stop_source stop;
+  {
+    const std::jthread stopper = Later([&] { stop.request_stop(); });
+    const Waited waited;
+    CHECK(consumer.Poll(kLong, stop.get_token()).status().code() == absl::StatusCode::kCancelled);
+    CHECK(waited.IsShort());
+  }
+  CHECK(consumer.Poll(kLong, stop.get_token()).status().code() == absl::StatusCode::kCancelled);
+  CHECK(consumer.Poll(kShort).ok());
+}
+
+TEST_CASE("Waiting: Close of the broker ends a Poll that sleeps") {
+  World world;
+  Consumer consumer = world.Assigned();
+  const std::jthread closer = Later([&] { world.broker.Close().IgnoreError(); });
+  const Waited waited;
+  CHECK(consumer.Poll(kLong).status().code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(waited.IsShort());
+}
+
+// ---- What wakes it
+
+TEST_CASE("Waiting: a record wakes the Poll that sleeps, every time") {
+  World world({{"orders", 3}});
+  Consumer consumer = world.Assigned();
+  for (int i = 0; i < 20; ++i) {
+    CAPTURE(i);
+    const std::jthread writer =
+        Later([&] { world.Log(i % 3).Append({.value = "x"}).IgnoreError(); });
+    const Waited waited;
+    CHECK(consumer.Poll(kLong).value().size() == 1);
+    CHECK(waited.IsShort());
+  }
+}
+
+TEST_CASE("Waiting: a record of any of many partitions, of any topic, wakes it") {
+  World world({{"orders", 200}, {"users", 1}});
+  Consumer consumer = world.broker.NewConsumer().value();
+  Partitions all = world.All();
+  all.push_back({"users", 0});
+  REQUIRE(consumer.Assign(all).ok());
+  for (const TopicPartition& where : Partitions{{"orders", 137}, {"users", 0}, {"orders", 137}}) {
+    const std::jthread writer = Later(
+        [&] { world.Log(where.partition, where.topic).Append({.value = "x"}).IgnoreError(); });
+    const Waited waited;
+    CHECK(consumer.Poll(kLong).value().size() == 1);
+    CHECK(waited.IsShort());
+  }
+}
+
+TEST_CASE("Waiting: several consumers of one topic are all woken") {
+  World world;
+  std::atomic<int> awake{0};
+  std::vector<std::jthread> readers;
+  for (int i = 0; i < 3; ++i) {
+    readers.emplace_back([&, consumer = world.Assigned()]() mutable {
+      for (int n = 0; n < 5;) n += static_cast<int>(consumer.Poll(kLong).value().size());
+      ++awake;
+    });
+  }
+  const Waited waited(absl::Now() + 5 * absl::Milliseconds(50));
+  for (int i = 0; i < 5; ++i) {
+    absl::SleepFor(absl::Milliseconds(50));
+    world.Send(0, "x");
+  }
+  readers.clear();
+  CHECK(awake == 3);
+  CHECK(waited.IsShort());
+}
+
+TEST_CASE("Waiting: with kDurable it is the flush that wakes it") {
+  World world({{"orders", 1}}, {.background_threads = false});
+  Consumer consumer = world.Assigned({.read_up_to = ReadUpTo::kDurable});
+  world.Send(0, "x");
+  const std::jthread flusher = Later([&] { world.Log().Flush().IgnoreError(); });
+  const Waited waited;
+  CHECK(consumer.Poll(kLong).value().size() == 1);
+  CHECK(waited.IsShort());
+}
+
+TEST_CASE("Waiting: no record is missed between a look and a sleep") {
+  World world({{"orders", 2}});
+  Consumer consumer = world.Assigned();
+  constexpr int kRecords = 20'000;
+  const std::jthread writer([&] {
+    std::mt19937 random(1);
+    for (int i = 0; i < kRecords; ++i) {
+      world.Log(i % 2).Append({.value = "x"}).IgnoreError();
+      if (random() % 8 == 0) absl::SleepFor(absl::Microseconds(random() % 200));
+    }
+  });
+  for (int seen = 0; seen < kRecords;) {
+    const RecordBatch batch = consumer.Poll(absl::Milliseconds(900)).value();
+    REQUIRE(!batch.empty());  // else only the look that comes once a second would find it
+    seen += static_cast<int>(batch.size());
+  }
+}
+
+// ---- Read-only
+
+TEST_CASE("Waiting: read-only, Assign works, and what writes is kFailedPrecondition") {
+  World world;
+  world.Send(0, "x");
+  Broker reader = Broker::Open(world.dir.path() / "data", {.read_only = true}).value();
+  Consumer consumer = reader.NewConsumer({.group = "billing"}).value();
+  CHECK(consumer.Subscribe({"orders"}).code() == absl::StatusCode::kFailedPrecondition);
+  REQUIRE(consumer.Assign({{"orders", 0}}).ok());
+  CHECK(Values(consumer.Poll(kLong).value()) == List{"x"});
+  CHECK(consumer.Commit().code() == absl::StatusCode::kFailedPrecondition);
+  CHECK_FALSE(consumer.committed({"orders", 0}).value().has_value());
+}
+
+TEST_CASE("Waiting: read-only, a sleeping Poll notices a record soon") {
+  World world({{"orders", 2}});
+  Broker reader = Broker::Open(world.dir.path() / "data", {.read_only = true}).value();
+  Consumer consumer = reader.NewConsumer().value();
+  REQUIRE(consumer.Assign(world.All()).ok());
+  for (int i = 0; i < 3; ++i) {
+    const std::jthread writer = Later([&] { world.Log(1).Append({.value = "x"}).IgnoreError(); });
+    const Waited waited;
+    CHECK(consumer.Poll(kLong).value().size() == 1);
+    CHECK(waited.IsShort());
+  }
+}
+
+TEST_CASE("Waiting: read-only, it follows writers that open the directory after it") {
+  World world;
+  world.Send(0, "a");
+  REQUIRE(world.broker.Close().ok());
+  world.broker = Broker();
+  Broker reader = Broker::Open(world.dir.path() / "data", {.read_only = true}).value();
+  Consumer consumer = reader.NewConsumer().value();
+  REQUIRE(consumer.Assign({{"orders", 0}}).ok());
+  CHECK(Values(consumer.Poll(kLong).value()) == List{"a"});
+  const int fd = consumer.ReadyFd().value();
+  CHECK(consumer.Poll(absl::ZeroDuration()).value().empty());
+  world.broker = Broker::Open(world.dir.path() / "data").value();
+  world.Send(0, "b");
+  CHECK(IsReadable(fd, kSoon));
+  CHECK(Values(consumer.Poll(kLong).value()) == List{"b"});
+}
+
+// ---- The eventfd
+
+TEST_CASE("ReadyFd: readable from a record on until a Poll has taken it") {
+  World world({{"orders", 2}});
+  Consumer consumer = world.Assigned();
+  const int fd = consumer.ReadyFd().value();
+  CHECK(consumer.ReadyFd().value() == fd);
+  CHECK_FALSE(IsReadable(fd));
+  for (int i = 0; i < 5; ++i) {
+    world.Send(i % 2, "x");
+    CHECK(IsReadable(fd, kSoon));
+    CHECK(consumer.Poll(absl::ZeroDuration()).value().size() == 1);
+    CHECK_FALSE(IsReadable(fd, kShort));
+  }
+  CHECK_FALSE(IsReadable(fd, absl::Milliseconds(1500)));  // the look once a second is quiet
+}
+
+TEST_CASE("ReadyFd: readable at once where there is something already") {
+  World world;
+  world.SendMany(0, 3);
+  Consumer consumer = world.Assigned({.max_poll_records = 2});
+  const int fd = consumer.ReadyFd().value();
+  CHECK(IsReadable(fd));
+  CHECK(consumer.Poll(absl::ZeroDuration()).value().size() == 2);
+  CHECK(IsReadable(fd));  // one is left
+  CHECK(consumer.Poll(absl::ZeroDuration()).value().size() == 1);
+  CHECK(consumer.Poll(absl::ZeroDuration()).value().empty());
+  CHECK_FALSE(IsReadable(fd));
+}
+
+TEST_CASE("ReadyFd: a Seek, a Resume, a rebalance and a Wakeup make it readable") {
+  World world;
+  world.Send(0, "x");
+  Consumer consumer = world.Subscribed();
+  const int fd = consumer.ReadyFd().value();
+  CHECK(IsReadable(fd));  // the assignment waits
+  const auto drain = [&] {
+    while (!consumer.Poll(absl::ZeroDuration()).value().empty()) {
+    }
+    return !IsReadable(fd);
+  };
+  CHECK(drain());
+  REQUIRE(consumer.SeekToBeginning().ok());
+  CHECK(IsReadable(fd));
+  CHECK(drain());
+  const TopicPartition where{"orders", 0};
+  REQUIRE(consumer.Pause({&where, 1}).ok());
+  world.Send(0, "y");
+  CHECK_FALSE(IsReadable(fd, kShort));
+  REQUIRE(consumer.Resume({&where, 1}).ok());
+  CHECK(IsReadable(fd));
+  CHECK(drain());
+  consumer.Wakeup();
+  CHECK(IsReadable(fd));
+  CHECK(consumer.Poll(absl::ZeroDuration()).status().code() == absl::StatusCode::kCancelled);
+  CHECK(drain());
+  REQUIRE(consumer.Subscribe({}).ok());
+  CHECK(IsReadable(fd));
+}
+
+TEST_CASE("ReadyFd: other consumers of the topic do not take its news away") {
+  World world;
+  Consumer other = world.Assigned();
+  Consumer consumer = world.Assigned();
+  const int fd = consumer.ReadyFd().value();
+  for (int i = 0; i < 50; ++i) {
+    CAPTURE(i);
+    CHECK(other.Poll(absl::Milliseconds(1)).value().empty());  // sets its flag
+    world.Send(0, "x");
+    REQUIRE(IsReadable(fd, kSoon));
+    CHECK(other.Poll(kLong).value().size() == 1);
+    CHECK(consumer.Poll(absl::ZeroDuration()).value().size() == 1);
+  }
+}
+
+TEST_CASE("ReadyFd: no record is missed between a Poll and a wait on it") {
+  World world({{"orders", 2}});
+  Consumer consumer = world.Assigned();
+  const int fd = consumer.ReadyFd().value();
+  constexpr int kRecords = 20'000;
+  const std::jthread writer([&] {
+    std::mt19937 random(2);
+    for (int i = 0; i < kRecords; ++i) {
+      world.Log(i % 2).Append({.value = "x"}).IgnoreError();
+      if (random() % 8 == 0) absl::SleepFor(absl::Microseconds(random() % 200));
+    }
+  });
+  for (int seen = 0; seen < kRecords;) {
+    REQUIRE(IsReadable(fd, absl::Milliseconds(900)));
+    seen += static_cast<int>(consumer.Poll(absl::ZeroDuration()).value().size());
+  }
+}
+
+TEST_CASE("ReadyFd: several consumers of a broker, which go in any order") {
+  World world;
+  auto first = std::make_unique<Consumer>(world.Assigned());
+  auto second = std::make_unique<Consumer>(world.Assigned());
+  REQUIRE(first->ReadyFd().ok());
+  const int fd = second->ReadyFd().value();
+  first.reset();
+  world.Send(0, "x");
+  CHECK(IsReadable(fd, kSoon));
+  second.reset();
+  Consumer third = world.Assigned();
+  CHECK(IsReadable(third.ReadyFd().value()));
+}
+
+TEST_CASE("ReadyFd: readable when its consumer or the broker was closed") {
+  World world;
+  Consumer one = world.Assigned();
+  Consumer other = world.Assigned();
+  const int of_one = one.ReadyFd().value();
+  const int of_other = other.ReadyFd().value();
+  REQUIRE(one.Close().ok());
+  CHECK(IsReadable(of_one));
+  CHECK_FALSE(IsReadable(of_other));
+  REQUIRE(world.broker.Close().ok());
+  CHECK(IsReadable(of_other));
+  CHECK(other.Poll(kShort).status().code() == absl::StatusCode::kFailedPrecondition);
+}
+
+}  // namespace cordwood

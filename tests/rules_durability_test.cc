@@ -1,0 +1,575 @@
+// The rules of the protocol about what is on the disk, one test each, on a disk that fails
+// when it is told to. The table of all rules is in rules_test.cc.
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cordwood/log/cursor.h"
+#include "cordwood/log/start_file.h"
+#include "cordwood/segment/format.h"
+#include "cordwood/segment/walk.h"
+#include "cordwood/status.h"
+#include "tests/catch.h"
+#include "tests/support/failing_storage.h"
+#include "tests/support/log_fixture.h"
+
+namespace cordwood::rules_durability_test {
+namespace {
+
+using testing::FailingStorage;
+using testing::LogFixture;
+using Op = FailingStorage::Op;
+using Values = std::vector<std::string>;
+
+constexpr AppendOptions kDurableAppend = {.durability = Durability::kDurable};
+constexpr int kAlways = FailingStorage::kAlways;
+
+// A log on a disk that can fail, and whose power can go.
+struct Machine {
+  explicit Machine(std::uint64_t segment_bytes = 64 << 10)
+      : log({.segment_bytes = segment_bytes, .storage = disk}) {
+    Settle();
+  }
+  void Settle() {
+    disk->SettleNames();
+    disk->Forget();
+  }
+  log::RecoveredPartition PowerCut() {
+    log.Kill();
+    disk->PowerCut();
+    log::RecoveredPartition recovered = log.Open();
+    Settle();
+    return recovered;
+  }
+  void FailEverySync() {
+    for (Op op : {Op::kMapSync, Op::kFileSync, Op::kSyncFolder}) {
+      disk->Fail({.op = op, .times = kAlways});
+    }
+  }
+  // The syncs of that file, whatever its name is meanwhile.
+  int SyncsOf(std::uint64_t inode) const {
+    int n = 0;
+    for (const auto& op : disk->operations()) {
+      n += op.inode == inode && (op.op == Op::kMapSync || op.op == Op::kFileSync);
+    }
+    return n;
+  }
+  std::uint64_t InodeOf(Offset base) {
+    return log.files()
+        .root->OpenFile(log.files().Path(segment::SegmentFileName(base)), os::OpenMode::kRead)
+        .value()
+        ->Info()
+        .value()
+        .inode;
+  }
+  std::set<Offset> Offsets() {
+    log::Cursor cursor(log.get(), log->start_offset());
+    segment::CheckedFrame frame;
+    std::set<Offset> offsets;
+    for (;;) {
+      const log::Cursor::Step step = cursor.Next(frame);
+      if (step == log::Cursor::Step::kRecord) offsets.insert(frame.header.offset);
+      if (step != log::Cursor::Step::kRecord && step != log::Cursor::Step::kGap) return offsets;
+    }
+  }
+  // Appends until there is another segment; its base.
+  Offset Roll() {
+    const std::size_t files = log.Bases().size();
+    while (log.Bases().size() == files) log.Append(std::string(1000, 'r'));
+    return log.Bases().back();
+  }
+
+  std::shared_ptr<FailingStorage> disk = FailingStorage::Make();
+  LogFixture log;
+};
+
+std::string LogOf(Offset base) { return segment::SegmentFileName(base); }
+
+// ---- 5
+
+TEST_CASE("Rule 5: all that can fail is done before the first byte is written") {
+  Machine m;
+  LogFixture& log = m.log;
+  log.AppendMany(3);
+  const std::uint64_t end = log::ReadTail(log.block()).position;
+  std::string value(20'000, 'x');
+  SECTION("the file cannot grow") { m.disk->Fail({.op = Op::kAllocate, .times = kAlways}); }
+  SECTION("no next segment can be made") {
+    value.resize(100'000);
+    m.disk->Fail({.op = Op::kCreate, .times = kAlways});
+  }
+  SECTION("the next segment cannot get its name") {
+    value.resize(100'000);
+    m.disk->Fail({.op = Op::kRename, .times = kAlways});
+  }
+  const auto failed = log->Append({.value = value}, {});
+  CHECK_FALSE(failed.ok());
+  CHECK_FALSE(OffsetOf(failed.status()).has_value());
+  CHECK(log->end_offset() == 3);
+  const std::string bytes = log.Bytes();
+  CHECK(bytes.find_first_not_of('\0', end) == std::string::npos);
+  m.disk->Heal();
+  CHECK(log.Append(value) == 3);
+  CHECK(log.Values() == Values{"v0", "v1", "v2", value});
+}
+
+TEST_CASE("Rule 5: what a dead writer wrote and did not publish is off the disk, too") {
+  Machine m;
+  LogFixture& log = m.log;
+  log.Append("published");
+  // As a writer that dies before its store of the tail: the frame is whole and unpublished,
+  // and the system writes its page to the disk some time later.
+  const log::TailView before = log::ReadTail(log.block());
+  log.Append("ghost");
+  const std::uint64_t intent = log.block().tail.load();
+  log.block().tail.store(log::Tail{before.slot, before.records, before.position}.Pack());
+  log.block().intent.store(intent);
+  m.disk->WriteBack(log.SegmentPath());
+  SECTION("by who takes over the lock") {
+    auto dead = os::LockOwners::Claim(*log.files().root, 0).value();
+    REQUIRE(log.block().lock.TryLock(*dead));
+    dead.reset();
+    CHECK(log.Append("x") == 1);
+  }
+  SECTION("by the first opener") {
+    REQUIRE(log.KillAndOpen().believed);
+    m.disk->SettleNames();
+  }
+  m.PowerCut();
+  CHECK(log.Values() == Values{"published"});
+}
+
+// ---- 13
+
+TEST_CASE("Rule 13: the durable offset moves only after a sync that was OK") {
+  Machine m;
+  m.log.AppendMany(10);
+  REQUIRE(m.log->Flush().ok());
+  CHECK(m.log->durable_offset() == 10);
+  m.log.AppendMany(10);
+  m.FailEverySync();
+  CHECK_FALSE(m.log->Flush().ok());
+  CHECK(m.log->durable_offset() == 10);
+  CHECK_FALSE(m.log->WaitForDurable(15, absl::Milliseconds(1)).ok());
+}
+
+TEST_CASE("Rule 13: the watermark in the records of a later segment counts") {
+  LogFixture log;
+  log.AppendMany(10);
+  REQUIRE(log->Flush().ok());
+  const std::uint64_t at = log.PositionOf(5);
+  while (log.Bases().size() < 3) log.Append(std::string(1000, 'r'));
+  const std::size_t all = log.Values().size();
+  log.Kill();
+  std::filesystem::remove(log.folder().parent_path() / "control");
+  // Of the first segment only what is damaged is left: no other record speaks for it.
+  std::string bytes = log.Bytes();
+  std::memset(bytes.data() + at, 0, bytes.size() - at);
+  log.SetBytes(bytes);
+  log.Open();
+  CHECK(log.Values().size() > all / 2);
+  REQUIRE(log.Gaps().size() >= 1);
+  CHECK(log.Gaps()[0].from == 5);
+  CHECK(log.Gaps()[0].reason == GapReason::kDamage);
+}
+
+TEST_CASE("Rule 13: good records beyond a bad one prove nothing, and are reported as dropped") {
+  LogFixture log;
+  log.AppendMany(10);
+  REQUIRE(log->Flush().ok());
+  log.AppendMany(20);
+  const std::uint64_t at = log.PositionOf(20);
+  log.Kill();
+  log.FlipBit(at + 4, 3);
+  log.Reboot();
+  const auto recovered = log.Open();
+  CHECK(log.Values().size() == 20);
+  REQUIRE_FALSE(recovered.items.empty());
+  CHECK(recovered.items.back().bytes_dropped > 9 * 20);
+  CHECK(recovered.items.back().what.find("durability unknown") != std::string::npos);
+}
+
+// ---- 14
+
+TEST_CASE("Rule 14: after a failed sync the records go to a fresh file, the old is let alone") {
+  Machine m;
+  LogFixture& log = m.log;
+  const int durable = GENERATE(0, 10);
+  log.AppendMany(durable);
+  REQUIRE(log->Flush().ok());
+  log.AppendMany(10, "w");
+  const std::uint64_t old = m.InodeOf(0);
+  m.disk->Forget();
+  m.disk->Fail({.op = Op::kMapSync, .where = LogOf(0)});
+  const auto at = log->Append({.value = "durable"}, kDurableAppend);
+  CAPTURE(at.status());
+  REQUIRE(at.ok());
+  CHECK(at->offset == durable + 10);
+  CHECK(log->durable_offset() == durable + 11);
+  CHECK(log.Bases().back() == durable);
+  CHECK(m.InodeOf(durable) != old);
+  // The frames are on the disk before the file has its name, and that before it counts.
+  const int renamed = m.disk->Find(Op::kRename, ".log");
+  CHECK(m.disk->Find(Op::kMapSync, ".next-") < renamed);
+  CHECK(m.disk->Find(Op::kSyncFolder, "", renamed) > renamed);
+  log.AppendMany(10, "x");
+  REQUIRE(log->Flush().ok());
+  CHECK(m.SyncsOf(old) == 1);  // the one that failed
+  const Values before = log.Values();
+  CHECK(before.size() == static_cast<std::size_t>(durable + 21));
+  CHECK(log.Gaps().empty());
+  m.PowerCut();
+  CHECK((log.Values() == before));
+}
+
+TEST_CASE("Rule 14: a sync that somebody died in counts as failed") {
+  Machine m;
+  LogFixture& log = m.log;
+  log.AppendMany(10);
+  REQUIRE(log->Flush().ok());
+  log.AppendMany(10, "w");
+  const std::uint64_t old = m.InodeOf(0);
+  m.disk->Forget();
+  auto dead = os::LockOwners::Claim(*log.files().root, 0).value();
+  REQUIRE(log.block().sync_lock.TryLock(*dead));
+  log.block().sync_to.store(20);
+  dead.reset();
+  SECTION("found by who takes over") {}
+  SECTION("found by the first opener") { REQUIRE(log.KillAndOpen().believed); }
+  REQUIRE(log->Flush().ok());
+  CHECK(log->durable_offset() == 20);
+  CHECK(m.SyncsOf(old) == 0);
+  CHECK(log.Bases() == std::vector<Offset>{0, 10});
+  CHECK(log.Values().size() == 20);
+}
+
+TEST_CASE("Rule 14: when the fresh file fails as well, appends fail in words and reads go on") {
+  Machine m;
+  LogFixture& log = m.log;
+  log.AppendMany(10);
+  REQUIRE(log->Flush().ok());
+  log.AppendMany(10, "w");
+  m.disk->Fail({.op = Op::kMapSync, .where = LogOf(0)});
+  SECTION("it cannot be synced") {
+    m.disk->Fail({.op = Op::kMapSync, .times = kAlways, .where = ".next-"});
+  }
+  SECTION("it cannot be made") { m.disk->Fail({.op = Op::kCreate, .times = kAlways}); }
+  SECTION("it cannot get its name for good") {
+    m.disk->Fail({.op = Op::kSyncFolder, .times = kAlways});
+  }
+  SECTION("a record is damaged, which a copy must not make good") {
+    log.FlipBit(log.PositionOf(15) + 49, 1);
+  }
+  CHECK(absl::IsDataLoss(log->Flush()));
+  m.disk->Heal();
+  CHECK(log->durable_offset() == 10);
+  const absl::Status append = log->Append({.value = "more"}, {}).status();
+  CHECK(absl::IsDataLoss(append));
+  CHECK(append.message().find("sync that failed") != std::string::npos);
+  CHECK_FALSE(log->Flush().ok());
+  CHECK(log->durable_offset() == 10);
+  CHECK(log.Values().size() >= 19);
+  CHECK(log->end_offset() == 20);
+}
+
+TEST_CASE("Rule 14: what a retired file held is read from the fresh one, over rolls and cuts") {
+  Machine m;
+  LogFixture& log = m.log;
+  log.AppendMany(10);
+  REQUIRE(log->Flush().ok());
+  log.AppendMany(10, "w");
+  const std::uint64_t at = log.PositionOf(15);
+  m.Roll();
+  const Offset second = m.Roll();
+  const bool by_the_writer = GENERATE(true, false);
+  const bool in_the_first = GENERATE(true, false);
+  const std::shared_ptr<log::Log> leader = by_the_writer ? log.get() : log.OpenBeside();
+  const Values before = log.Values();
+  m.disk->Fail({.op = Op::kMapSync, .where = LogOf(in_the_first ? 0 : second)});
+  REQUIRE(leader->Flush().ok());
+  CHECK(log->durable_offset() == std::ssize(before));
+  // The old file's pages are read from the disk again, which does not have them.
+  log.FlipBit(at + 49, 1);
+  SECTION("at once") { CHECK((log.Values() == before)); }
+  SECTION("after more was written") {
+    m.Roll();
+    REQUIRE(log->Flush().ok());
+  }
+  SECTION("after a kill") { CHECK(log.KillAndOpen().believed); }
+  CHECK(log.Gaps(0).empty());
+  const Values all = log.Values();
+  m.PowerCut();
+  CHECK((log.Values() == all));
+  for (const Gap& gap : log.Gaps(0)) CHECK(gap.reason == GapReason::kPowerLoss);
+}
+
+// ---- 15
+
+TEST_CASE("Rule 15: who did not write the records looks at them before they are called durable") {
+  LogFixture log;
+  log.AppendMany(10);
+  REQUIRE(log->Flush().ok());
+  log.AppendMany(10);
+  const Offset bad = GENERATE(10, 15, 19);
+  const int where = GENERATE(4, 49);
+  // As pages whose write-back failed before the other mapped them: it sees the disk's bytes.
+  log.FlipBit(log.PositionOf(bad) + static_cast<std::uint64_t>(where), 1);
+  const std::shared_ptr<log::Log> other = log.OpenBeside();
+  SECTION("in the active segment") {}
+  SECTION("in one that the others rolled away from") {
+    REQUIRE(other->Locate(0).ok());
+    while (log.Bases().size() == 1) log.Append(std::string(1000, 'r'));
+    REQUIRE(other->Locate(log->end_offset()).ok());
+  }
+  SECTION("in one that it rolled away from itself") {
+    while (log.Bases().size() == 1) {
+      REQUIRE(other->Append({.value = std::string(1000, 'r')}, {}).ok());
+    }
+  }
+  CHECK(absl::IsDataLoss(other->Flush()));
+  CHECK(log->durable_offset() == 10);
+}
+
+TEST_CASE("Rule 15: a process keeps a segment mapped until it is durable") {
+  LogFixture log;
+  const auto mapped = [&](Offset base) {
+    std::ifstream maps("/proc/self/maps");
+    const std::string text{std::istreambuf_iterator<char>(maps), std::istreambuf_iterator<char>()};
+    return text.find(log.SegmentPath(base).string()) != std::string::npos;
+  };
+  while (log.Bases().size() < 3) log.Append(std::string(1000, 'r'));
+  CHECK(mapped(0));
+  REQUIRE(log->Flush().ok());
+  CHECK_FALSE(mapped(0));
+}
+
+// ---- 16
+
+TEST_CASE("Rule 16: durable enters a new file after its name and all older files are durable") {
+  Machine m;
+  LogFixture& log = m.log;
+  log.AppendMany(10);
+  REQUIRE(log->Flush().ok());
+  const Offset base = m.Roll();
+  CHECK(log->durable_offset() == 10);
+  m.disk->Forget();
+  SECTION("in that order") {
+    REQUIRE(log->Flush().ok());
+    const int old = m.disk->Find(Op::kMapSync, LogOf(0));
+    const int next = m.disk->Find(Op::kMapSync, LogOf(base));
+    CHECK(old >= 0);
+    CHECK(old < next);
+    CHECK(m.disk->Count(Op::kSyncFolder, log.files().folder) == 1);
+  }
+  SECTION("not without the name") {
+    m.disk->Fail({.op = Op::kSyncFolder, .times = kAlways});
+    CHECK_FALSE(log->Flush().ok());
+    CHECK(log->durable_offset() <= base);
+  }
+  SECTION("not without the older file") {
+    m.disk->Fail({.op = Op::kMapSync, .times = kAlways, .where = LogOf(0)});
+    m.disk->Fail({.op = Op::kMapSync, .times = kAlways, .where = ".next-"});
+    CHECK_FALSE(log->Flush().ok());
+    CHECK(log->durable_offset() == 10);
+  }
+}
+
+// ---- 18, 19
+
+TEST_CASE("Rule 18: a record that was published and could not be synced says its offset") {
+  Machine m;
+  LogFixture& log = m.log;
+  log.AppendMany(10);
+  REQUIRE(log->Flush().ok());
+  m.FailEverySync();
+  absl::Status status;
+  std::size_t published = 1;
+  SECTION("Append") { status = log->Append({.value = "x"}, kDurableAppend).status(); }
+  SECTION("AppendBatch") {
+    const std::vector<Record> batch = {{.value = "x"}, {.value = "y"}};
+    status = log->AppendBatch(batch, kDurableAppend).status();
+    published = 2;
+  }
+  SECTION("AppendInPlace") {
+    const auto fill = [](std::span<std::byte> out) { return out.size(); };
+    status = log->AppendInPlace(8000, {}, fill, kDurableAppend).status();
+  }
+  CHECK(absl::IsDataLoss(status));
+  CHECK(OffsetOf(status) == 10);
+  CHECK(PartitionOf(status) == TopicPartition{"test", 0});
+  CHECK(log.Values().size() == 10 + published);
+  // The next one was not published, and says so by having none.
+  CHECK_FALSE(OffsetOf(log->Append({.value = "z"}, kDurableAppend).status()).has_value());
+}
+
+TEST_CASE("Rule 19: one leads and syncs for all; the next batch fills meanwhile") {
+  Machine m;
+  LogFixture& log = m.log;
+  log.Append("first");
+  REQUIRE(log->Flush().ok());
+  m.disk->Forget();
+  std::atomic<bool> in_sync{false}, go_on{false};
+  m.disk->Before([&](const FailingStorage::Operation& op) {
+    if (op.op != Op::kMapSync || in_sync.exchange(true)) return;
+    in_sync.notify_all();
+    go_on.wait(false);
+  });
+  std::atomic<int> durable{0};
+  const auto append = [&] {
+    const auto at = log->Append({.value = "d"}, kDurableAppend);
+    durable += at.ok() && log->durable_offset() > at->offset;
+  };
+  std::vector<std::thread> threads;
+  threads.emplace_back(append);
+  in_sync.wait(false);
+  for (int i = 0; i < 7; ++i) threads.emplace_back(append);
+  CHECK(log->WaitForEnd(9, absl::Seconds(60)).ok());  // published while the leader syncs
+  CHECK(log->durable_offset() == 1);
+  go_on = true;
+  go_on.notify_all();
+  for (std::thread& thread : threads) thread.join();
+  CHECK(durable == 8);
+  CHECK(m.disk->Count(Op::kMapSync, ".log") == 2);  // the leader's own, one for the seven
+}
+
+// ---- 23
+
+TEST_CASE("Rule 23: a segment's header is on the disk before a record is published in it") {
+  Machine m;
+  const Offset base = m.Roll();
+  const int renamed = m.disk->Find(Op::kRename, ".log");
+  REQUIRE(renamed >= 0);
+  const auto operations = m.disk->operations();
+  CHECK(operations[static_cast<std::size_t>(renamed)].new_path == m.log.files().Path(LogOf(base)));
+  const int synced = m.disk->Find(Op::kFileSync, ".next-");
+  CHECK(synced >= 0);
+  CHECK(synced < renamed);
+}
+
+TEST_CASE("Rule 23: whenever the power goes, no offset is given out twice") {
+  const std::uint32_t seed = std::random_device{}();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  Machine m(16 << 10);
+  Offset given_out = -1;
+  std::set<Offset> durable, published;
+  for (int cut = 0; cut < 20; ++cut) {
+    CAPTURE(cut);
+    for (int n = static_cast<int>(random() % 60); n > 0; --n) {
+      const Offset at = m.log.Append(std::string(random() % 2000, 'x'));
+      REQUIRE(at > given_out);
+      given_out = at;
+      published.insert(at);
+      if (random() % 20 == 0) {
+        REQUIRE(m.log->Flush().ok());
+        durable.merge(published);
+      }
+    }
+    if (random() % 3 == 0) m.disk->WriteBack(m.log.SegmentPath(m.log.Bases().back()));
+    m.PowerCut();
+    published.clear();
+    // What was durable is there, and what is missing is told.
+    const std::set<Offset> found = m.Offsets();
+    REQUIRE(std::includes(found.begin(), found.end(), durable.begin(), durable.end()));
+    Offset missing = 0;
+    for (const Gap& gap : m.log.Gaps(0)) {
+      REQUIRE(gap.reason == GapReason::kPowerLoss);
+      missing += gap.to - gap.from;
+    }
+    REQUIRE(missing + std::ssize(found) == m.log->end_offset());
+    durable = found;  // what a recovery keeps, it has made durable
+  }
+}
+
+// ---- 24
+
+TEST_CASE("Rule 24: the start is on the disk before it moves, and before a file goes") {
+  Machine m;
+  LogFixture& log = m.log;
+  m.Roll();
+  const Offset base = m.Roll();
+  REQUIRE(log->Flush().ok());
+  const std::vector<Offset> bases = log.Bases();
+  REQUIRE(log->Trim(1).ok());
+  m.disk->Forget();
+  SECTION("in that order") {
+    REQUIRE(log->Trim(base).ok());
+    const int synced = m.disk->Find(Op::kFileSync, "start");
+    CHECK(synced >= 0);
+    CHECK(synced < m.disk->Find(Op::kUnlink, ".log"));
+    CHECK(log.Bases() == std::vector<Offset>{base});
+  }
+  SECTION("not without it") {
+    m.disk->Fail({.op = Op::kFileSync, .where = "start"});
+    CHECK_FALSE(log->Trim(base).ok());
+    CHECK(log->start_offset() == 1);
+    CHECK(log.Bases() == bases);
+  }
+  SECTION("the newest segment stays") {
+    REQUIRE(log->Trim(log->end_offset()).ok());
+    CHECK(log.Bases() == std::vector<Offset>{base});
+    const Offset end = log->end_offset();
+    CHECK(log.Append("next") == end);
+  }
+}
+
+TEST_CASE("Rule 24: of the two slots one is whole, whatever happens to a write of the other") {
+  LogFixture log;
+  log.AppendMany(10);
+  for (Offset start : {3, 5, 7}) REQUIRE(log->Trim(start).ok());
+  const std::filesystem::path path = log.folder() / "start";
+  std::string bytes(128, 0);
+  std::ifstream(path, std::ios::binary).read(bytes.data(), 128);
+  const std::size_t newest = GENERATE(0, 1);
+  std::string torn = bytes;
+  std::memset(torn.data() + 64 * newest, 0x5a, 32);
+  std::ofstream(path, std::ios::binary).write(torn.data(), 128);
+  const auto start = log::ReadStartFile(log.files());
+  REQUIRE(start.ok());
+  CHECK((start->offset == 5 || start->offset == 7));
+}
+
+TEST_CASE("Rule 24: files below the start that come back with the power are removed") {
+  Machine m;
+  LogFixture& log = m.log;
+  m.Roll();
+  const Offset base = m.Roll();
+  REQUIRE(log->Flush().ok());
+  REQUIRE(log->Trim(base + 1).ok());
+  CHECK(log.Bases().size() == 1);
+  m.PowerCut();  // the folder was not synced after the unlinks
+  CHECK(log->start_offset() == base + 1);
+  CHECK(log.Bases().front() == base);
+}
+
+TEST_CASE("Rule 24: a file that is missing above the start is damage") {
+  LogFixture log;
+  while (log.Bases().size() < 3) log.Append(std::string(1000, 'r'));
+  REQUIRE(log->Flush().ok());
+  const std::vector<Offset> bases = log.Bases();
+  log.Kill();
+  std::filesystem::remove(log.SegmentPath(bases[1]));
+  SECTION("in one boot") { log.Open(); }
+  SECTION("in another") {
+    log.Reboot();
+    log.Open();
+  }
+  const std::vector<Gap> gaps = log.Gaps(0);
+  REQUIRE(gaps.size() >= 1);
+  CHECK(gaps[0].from == bases[1]);
+  CHECK(gaps[0].to == bases[2]);
+  CHECK(gaps[0].reason == GapReason::kDamage);
+}
+
+}  // namespace
+}  // namespace cordwood::rules_durability_test
