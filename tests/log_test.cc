@@ -226,7 +226,8 @@ TEST_CASE("Log: a waiter wakes when the end is reached, and gives up at its dead
   flusher.join();
 }
 
-TEST_CASE("Log: four threads append at once, and every record is there once, in each writer's order") {
+TEST_CASE(
+    "Log: four threads append at once, and every record is there once, in each writer's order") {
   LogFixture log;
   constexpr int kEach = 3000;
   std::vector<std::thread> writers;

@@ -201,6 +201,21 @@ TEST_CASE("Rule 29: a tail beyond the file's end is looked at again, then it is 
   }
 }
 
+TEST_CASE("Rule 29: a segment that others have grown and left is read to its end") {
+  LogFixture log;
+  log.Append("first");
+  const std::shared_ptr<log::Log> other = log.OpenBeside();
+  REQUIRE(other->Locate(0).ok());  // mapped while the file was small
+  Roll(log, 2);
+  REQUIRE(other->Locate(log->end_offset()).ok());
+  log::Cursor cursor(other, 0);
+  segment::CheckedFrame frame;
+  while (cursor.Next(frame) == Step::kRecord) {
+  }
+  CAPTURE(cursor.status());
+  CHECK(cursor.next_offset() == log->end_offset());
+}
+
 TEST_CASE("Rule 30: what does not fit an empty segment gets one of its own size, up to 2 GiB") {
   LogFixture log;
   log.Append("small");

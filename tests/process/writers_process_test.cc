@@ -71,6 +71,8 @@ void WriteUntilTold(const Child& parent, int name) {
     const absl::Status status = partition.Append({.value = value}, kSoon).status();
     report.longest_ns = std::max(report.longest_ns, os::MonotonicNanos() - before);
     report.appended += status.ok();
+    // Not all the time at it: ten seconds of that are a gigabyte.
+    if (report.appended % 8 == 0) absl::SleepFor(absl::Microseconds(50));
     report.timed_out += absl::IsDeadlineExceeded(status);
     report.failed += !status.ok() && !absl::IsDeadlineExceeded(status);
   }
@@ -92,19 +94,20 @@ WriterReport Finish(const Child& writer) {
 std::map<int, std::int64_t> ReadAll(const Partition& partition) {
   std::map<int, std::int64_t> next;
   Offset offset = 0;
+  std::int64_t wrong = 0;
   PartitionReader reader = partition.Read(0).value();
   for (const RecordView& record : reader) {
-    REQUIRE(record.offset() == offset++);
     const std::vector<std::string> parts =
         absl::StrSplit(std::string(record.value().value_or("")), ' ');
     int name = -1;
     std::int64_t number = -1;
-    REQUIRE((parts.size() == 2 && absl::SimpleAtoi(parts[0], &name) &&
-             absl::SimpleAtoi(parts[1], &number)));
-    REQUIRE(number == next[name]++);
+    const bool is_one = parts.size() == 2 && absl::SimpleAtoi(parts[0], &name) &&
+                        absl::SimpleAtoi(parts[1], &number);
+    wrong += !is_one || record.offset() != offset++ || number != next[name]++;
   }
   CAPTURE(reader.status());
   REQUIRE(reader.status().ok());
+  REQUIRE(wrong == 0);
   REQUIRE(reader.gaps().empty());
   REQUIRE(offset == partition.end_offset());
   return next;
