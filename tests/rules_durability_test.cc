@@ -412,7 +412,7 @@ TEST_CASE("Rule 18: a record that was published and could not be synced says its
   CHECK_FALSE(OffsetOf(log->Append({.value = "z"}, kDurableAppend).status()).has_value());
 }
 
-TEST_CASE("Rule 19: one leads and syncs for all; the next batch fills meanwhile") {
+TEST_CASE("Rule 19: one leads and syncs for all, and the next batch fills meanwhile") {
   Machine m;
   LogFixture& log = m.log;
   log.Append("first");

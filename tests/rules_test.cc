@@ -20,7 +20,7 @@
 //   14   rules_durability_test, process/rules_process_test
 //   15   rules_durability_test
 //   16   rules_durability_test
-//   17   with crash safety
+//   17   tests/sync_together_test.cc
 //   18   rules_durability_test
 //   19   rules_durability_test
 //   20   here; recovery_test: "a page that does not match the files"

@@ -160,7 +160,7 @@ absl::Status Log::ListSegments(const TailView& tail) {
 // nothing, or lost its seal with the power: then its frames say where it ends.
 absl::StatusOr<std::shared_ptr<segment::Segment>> Log::OpenSealed(Sealed& entry) {
   if (std::shared_ptr<segment::Segment> open = entry.segment.lock(); open != nullptr) {
-    if (entry.known) return open;
+    if (entry.known && entry.end_position <= open->file_bytes()) return open;
   }
   for (const std::shared_ptr<segment::Segment>& held : unsynced_) {
     if (held->base() == entry.base && held->ReadSeal()) entry.segment = held;
@@ -183,6 +183,8 @@ absl::StatusOr<std::shared_ptr<segment::Segment>> Log::OpenSealed(Sealed& entry)
     }
     entry.known = true;
   }
+  // Mapped while it was written to, and grown since by another process.
+  if (entry.end_position > open->file_bytes()) open->RefreshSize().IgnoreError();
   recent_ = open;
   return open;
 }

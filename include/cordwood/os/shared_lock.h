@@ -36,7 +36,7 @@ namespace cordwood::os {
 //   file `locks`, little-endian        position
 //   u64 magic "CWLOCKS1"                      0
 //   slot table, 32 bytes a slot              64     see Slot
-//   byte-range locks: 0 open, 1 presence; kSlotByte + slot
+//   byte-range locks: 0 open, 1 presence, 2 names (log/directory.h); kSlotByte + slot
 class LockOwners {
  public:
   static constexpr int kSlots = 1024;  // processes, or opens, at a time
