@@ -141,7 +141,7 @@ TEST_CASE("Access log: any one byte of a line may be any byte") {
 }
 
 TEST_CASE("Access log: all 40,000 lines of the example's file parse, in order of time") {
-  const std::filesystem::path root = std::filesystem::path(__FILE__).parent_path().parent_path();
+  const std::filesystem::path root = CORDWOOD_SOURCE_FOLDER;
   std::ifstream in(root / "examples" / "data" / "nasa_http_aug95_40k.log");
   REQUIRE(in);
   std::string line;
