@@ -283,12 +283,16 @@ class Directory::Opening {
     for (const std::string& name : directory.TopicNames()) RecoverTopic(directory, name);
     if (directory.hooks_.first_open) {
       const absl::Status status = directory.hooks_.first_open(context_);
-      if (!status.ok()) {
-        report_.clean = false;
-        report_.items.push_back({.what = std::string(status.message())});
-      }
+      if (!status.ok()) Report("", status);
     }
     return absl::OkStatus();
+  }
+
+  void Report(std::string topic, const absl::Status& why) {
+    report_.clean = false;
+    RecoveryReport::Item& item = report_.items.emplace_back();
+    item.where.topic = std::move(topic);
+    item.what = std::string(why.message());
   }
 
   void RecoverTopic(Directory& directory, const std::string& name) {
@@ -299,9 +303,7 @@ class Directory::Opening {
       return;
     }
     // The others are none the worse for it.
-    report_.clean = false;
-    report_.items.push_back(
-        {.where = {.topic = name}, .what = std::string(topic.status().message())});
+    Report(name, topic.status());
     directory.damaged_.emplace(name, topic.status());
   }
 

@@ -193,7 +193,7 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void WriteFrame(const SegmentKey& key, std::
 // Asks for the cache lines that the next appends will store to, so that the exchange
 // that ends a writer's turn need not wait for them.
 inline void PrefetchForWrite(const std::byte* at, std::uint64_t bytes) {
-  constexpr std::uint64_t kLine = 64, kBytesMax = 512;
+  constexpr std::uint64_t kLine = 64, kBytesMax = 4096;
   for (std::uint64_t i = 0; i < bytes && i < kBytesMax; i += kLine) {
     __builtin_prefetch(at + i, 1, 3);
   }
