@@ -8,7 +8,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
 cat <<'TEXT'
 This builds cordwood and its example access_log, and sends 40,000 lines of a real web server's log
-through a topic. About 1 minute on two cores and 30 MB, all below build/; installing what
+through a topic. About 2 minutes on two cores and 30 MB, all below build/; installing what
 is missing first takes about 2 minutes more and up to 430 MB.
 
 TEXT

@@ -8,7 +8,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
 cat <<'TEXT'
 This builds cordwood, its tests, examples and benchmarks in build/dev and runs every test.
-About 5 minutes on two cores and 500 MB, all below build/; installing what is missing first takes
+About 10 minutes on two cores and 1.1 GB, all below build/; installing what is missing first takes
 about 2 minutes more and up to 430 MB.
 
 TEXT

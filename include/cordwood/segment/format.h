@@ -90,7 +90,14 @@
 //
 // Example: the record {value "hi"} at offset 0, alone in its batch, timestamp 1 ns,
 // nothing durable before it, first in a segment whose salt, topic id and partition are
-// all zero, at position 1024: see tests/format_test.cc, which prints and holds it.
+// all zero, at position 1024 (tests/format_test.cc holds it):
+//   9e fd cc b7  3a 00 00 00  check; 56 bytes, or'ed with 2: has a value
+//   31 ae 5f 00 41 88 6c 4b   checksum
+//   00 00 00 00 00 00 00 00   offset 0
+//   01 00 00 00 00 00 00 00   timestamp
+//   02 00 00 00  00 00 00 00  value bytes, key bytes
+//   00 00 00 00  00 00 00 00  batch remaining, durable lag
+//   68 69 00 00 00 00 00 00   "hi" and the padding
 //
 // OFFSET INDEX: 64 bytes of header, then entries of 8 bytes.
 // TIME INDEX:   64 bytes of header, then entries of 16 bytes.
