@@ -81,7 +81,8 @@ TEST_CASE("Access log: a request may hold quotation marks, brackets, anything bu
       GENERATE("GET /a.html\"><IMG SRC=\"b.gif/ HTTP/1.0", "GET / \" HTTP/1.0", "GET /[x] HTTP/1.0",
                "GET /] \"x HTTP/1.0", "GET / 200 1", "\" \"", "-", "", "\x16\x03\x01");
   CAPTURE(request);
-  const absl::StatusOr<AccessLogLine> line = ParseAccessLogLine(LineWithRequest(request));
+  const std::string text = LineWithRequest(request);  // the parts of the line point into it
+  const absl::StatusOr<AccessLogLine> line = ParseAccessLogLine(text);
   REQUIRE(line.ok());
   CHECK(line->request == request);
 }

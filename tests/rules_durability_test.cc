@@ -530,7 +530,7 @@ TEST_CASE("Rule 24: of the two slots one is whole, whatever happens to a write o
   const std::filesystem::path path = log.folder() / "start";
   std::string bytes(128, 0);
   std::ifstream(path, std::ios::binary).read(bytes.data(), 128);
-  const std::size_t newest = GENERATE(0, 1);
+  const std::size_t newest = GENERATE(std::size_t{0}, std::size_t{1});
   std::string torn = bytes;
   std::memset(torn.data() + 64 * newest, 0x5a, 32);
   std::ofstream(path, std::ios::binary).write(torn.data(), 128);

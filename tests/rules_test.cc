@@ -165,7 +165,8 @@ TEST_CASE("Rule 6: a log ends only behind a record with none of its batch to fol
 
 TEST_CASE("Rule 7: a sleeper is woken, also by a writer whose turn had begun before it slept") {
   LogFixture log;
-  const std::size_t bytes = GENERATE(100, 10'000);  // 10,000: fill runs under the lock
+  const std::size_t bytes =
+      GENERATE(std::size_t{100}, std::size_t{10'000});  // 10,000: fill runs under the lock
   int slow = 0;
   for (int i = 0; i < 20; ++i) {
     std::atomic<std::int64_t> woken{0};
@@ -323,7 +324,7 @@ TEST_CASE("Rule 38: work ahead waits for nobody") {
 TEST_CASE("Rule 39: inside fill every call on the log is refused, and nothing hangs") {
   LogFixture log;
   log.AppendMany(3);
-  const std::size_t bytes = GENERATE(100, 10'000);
+  const std::size_t bytes = GENERATE(std::size_t{100}, std::size_t{10'000});
   std::vector<absl::Status> inside;
   const auto fill = [&](std::span<std::byte> out) {
     const std::vector<Record> batch(2, Record{.value = "b"});
