@@ -5,6 +5,9 @@
 #ifndef CORDWOOD_BENCHMARKS_BENCHMARK_DIR_H_
 #define CORDWOOD_BENCHMARKS_BENCHMARK_DIR_H_
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -30,6 +33,15 @@ class BenchmarkDir {
   }
 
   const std::filesystem::path& path() const { return path_; }
+
+  // Waits until the file system has written what it has to: what is left of making and removing
+  // files would run beside the benchmark, on its core's other thread.
+  void Settle() const {
+    const int folder = open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0) return;
+    syncfs(folder);
+    close(folder);
+  }
 
  private:
   std::filesystem::path path_;

@@ -18,9 +18,12 @@
 #include "cordwood/record.h"
 #include "cordwood/segment/frame.h"
 #include "tests/catch.h"
+#include "tests/support/plan_frame.h"
 
 namespace cordwood::segment::format_test {
 namespace {
+
+using cordwood::testing::PlanFrame;
 
 template <class T>
 std::string BytesOf(const T& value) {

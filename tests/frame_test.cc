@@ -18,9 +18,12 @@
 #include "cordwood/record.h"
 #include "cordwood/segment/format.h"
 #include "tests/catch.h"
+#include "tests/support/plan_frame.h"
 
 namespace cordwood::segment::frame_test {
 namespace {
+
+using cordwood::testing::PlanFrame;
 
 const SegmentKey kKey = SegmentKey::Make({1, 2, 3}, {4, 5, 6}, 7);
 

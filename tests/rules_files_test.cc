@@ -16,6 +16,7 @@
 #include "tests/catch.h"
 #include "tests/support/failing_storage.h"
 #include "tests/support/log_fixture.h"
+#include "tests/support/plan_frame.h"
 
 namespace cordwood::rules_files_test {
 namespace {
@@ -118,7 +119,7 @@ void PutLeftover(LogFixture& log, Offset base) {
   REQUIRE(segment::Segment::Create(log.files(), stem, salt, 64 << 10, 4000, 1).ok());
   auto leftover = segment::Segment::Open(log.files(), base, os::Access::kReadWrite).value();
   const Record ghost = {.value = "ghost"};
-  segment::WriteFrame(leftover->key(), leftover->data(), segment::PlanFrame(ghost),
+  segment::WriteFrame(leftover->key(), leftover->data(), testing::PlanFrame(ghost),
                       {.position = segment::kFirstFrame, .offset = base, .timestamp_ns = 1}, ghost);
 }
 

@@ -22,10 +22,13 @@
 #include "cordwood/segment/format.h"
 #include "cordwood/segment/frame.h"
 #include "tests/catch.h"
+#include "tests/support/plan_frame.h"
 #include "tests/support/temp_dir.h"
 
 namespace cordwood::segment::segment_test {
 namespace {
+
+using cordwood::testing::PlanFrame;
 
 constexpr os::Bits128 kSalt = {1, 2, 3, 4};
 constexpr std::uint64_t kCapacity = 1 << 20;

@@ -248,7 +248,7 @@ class CORDWOOD_VIEW HeaderList {
       for (const Header& header : list_) f(header);
     }
   }
-  bool empty() const { return is_view_ ? view_.empty() : list_.empty(); }
+  bool empty() const { return list_.empty() && (!is_view_ || view_.empty()); }
 
   // Set for headers that came in: the bytes that HeadersView::encoded() gives.
   std::optional<std::string_view> encoded() const {

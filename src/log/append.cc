@@ -91,9 +91,10 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Log::IndexRecord(const Tail& at,
 
 absl::StatusOr<Appended> Log::Append(const Record& record, const AppendOptions& options) {
   CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
-  const std::uint64_t body = segment::BodyBytes(record);
+  segment::FramePlan plan;
+  const std::uint64_t body = segment::PlanSizes(record, plan);
   if (ABSL_PREDICT_FALSE(body > config_.message_bytes_max)) return TooLarge(body);
-  const segment::FramePlan plan = segment::PlanFrame(record);
+  segment::HashBody(record, plan);
   // One clock read: the record's time, or only when it was appended.
   const bool own_time = record.timestamp.has_value() && !config_.append_time;
   const std::int64_t now = own_time ? context_->clock.NowCoarse() : context_->clock.Now();
@@ -155,9 +156,9 @@ absl::StatusOr<Appended> Log::AppendBatch(std::span<const Record> records,
   std::uint64_t total = 0;
   for (std::size_t i = 0; i < records.size(); ++i) {
     const Record& record = records[i];
-    const std::uint64_t body = segment::BodyBytes(record);
+    const std::uint64_t body = segment::PlanSizes(record, batch[i].plan);
     if (ABSL_PREDICT_FALSE(body > config_.message_bytes_max)) return TooLarge(body);
-    batch[i].plan = segment::PlanFrame(record);
+    segment::HashBody(record, batch[i].plan);
     batch[i].timestamp_ns = TimestampOf(record, now);
     total += batch[i].plan.frame_bytes();
   }
@@ -245,7 +246,8 @@ absl::StatusOr<Appended> Log::AppendInPlace(
     return Append(filled, options);
   }
 
-  const std::uint64_t body = value_bytes + segment::BodyBytes(record);
+  segment::FramePlan plan;
+  const std::uint64_t body = value_bytes + segment::PlanSizes(record, plan);
   if (body > config_.message_bytes_max) return TooLarge(body);
   const std::uint64_t frame_bytes_max = segment::FrameBytes(body);
   const std::int64_t now = context_->clock.Now();
@@ -272,7 +274,7 @@ absl::StatusOr<Appended> Log::AppendInPlace(
     }
     if (written > value_bytes) return too_much(written);
     filled.value = std::string_view(reinterpret_cast<const char*>(value), written);
-    segment::FramePlan plan = segment::PlanSizes(filled);
+    segment::PlanSizes(filled, plan);
     segment::PutTail(reinterpret_cast<char*>(value), filled, plan);
     plan.body_hash = os::Hash64(value, plan.body_bytes());
     segment::WriteFrameHeader(writer_.segment->key(), writer_.data, plan,

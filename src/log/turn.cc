@@ -10,9 +10,9 @@ absl::Status InFillError() {
       "a call on cordwood from inside AppendInPlace's fill; make it after fill has returned");
 }
 
-absl::Status Log::Turn::WaitForIt(absl::Duration timeout) {
-  ControlBlock& block = log_.block();
-  const os::LockOwners& owners = *log_.context_->owners;
+absl::Status Log::Turn::WaitForIt(Log& log, absl::Duration timeout) {
+  ControlBlock& block = log.block();
+  const os::LockOwners& owners = *log.context_->owners;
   switch (block.lock.Lock(owners, DeadlineAfter(timeout))) {
     case os::LockResult::kAcquired:
       return absl::OkStatus();
@@ -24,16 +24,16 @@ absl::Status Log::Turn::WaitForIt(absl::Duration timeout) {
     case os::LockResult::kTimedOut:
       break;
   }
-  return log_.Where(absl::DeadlineExceededError(
-      absl::StrCat(log_.name().topic, "-", log_.name().partition, ": the writer's turn is with ",
+  return log.Where(absl::DeadlineExceededError(
+      absl::StrCat(log.name().topic, "-", log.name().partition, ": the writer's turn is with ",
                    owners.Describe(block.lock.word()), "; nothing was appended")));
 }
 
-void Log::Turn::RingNews() {
-  ControlBlock& block = log_.block();
+void Log::Turn::RingNews(Log& log) {
+  ControlBlock& block = log.block();
   const std::uint32_t attention = block.attention.exchange(0, std::memory_order_seq_cst);
   if ((attention & kWaiting) != 0) os::Ring(block.bell);
-  if ((attention & kArmed) != 0) log_.control().RingTopic(log_.partition());
+  if ((attention & kArmed) != 0) log.control().RingTopic(log.partition());
 }
 
 }  // namespace cordwood::log

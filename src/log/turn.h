@@ -49,7 +49,7 @@ class Log::Turn {
   absl::Status Take(absl::Duration timeout) {
     if (ABSL_PREDICT_FALSE(InFill())) return InFillError();
     if (ABSL_PREDICT_FALSE(!log_.block().lock.TryLock(*log_.context_->owners))) {
-      if (absl::Status status = WaitForIt(timeout); !status.ok()) return status;
+      if (absl::Status status = WaitForIt(log_, timeout); !status.ok()) return status;
     }
     held_ = true;
     // After the lock is held: a Close() that finds it free has set the flag before.
@@ -63,12 +63,13 @@ class Log::Turn {
     block.lock.Unlock();
     // After the unlock, whose exchange is the fence: a sleeper that set its flag before
     // it looked at the tail is seen here, or has seen the tail (rule 7).
-    if (ABSL_PREDICT_FALSE(block.attention.load(std::memory_order_seq_cst) != 0)) RingNews();
+    if (ABSL_PREDICT_FALSE(block.attention.load(std::memory_order_seq_cst) != 0)) RingNews(log_);
   }
 
  private:
-  absl::Status WaitForIt(absl::Duration timeout);
-  void RingNews();
+  // Static, so that a turn need not have an address and lives in registers.
+  static absl::Status WaitForIt(Log& log, absl::Duration timeout);
+  static void RingNews(Log& log);
 
   Log& log_;
   bool held_ = false;

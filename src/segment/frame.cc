@@ -34,7 +34,7 @@ char* PutHeaders(char* to, const HeaderList& headers, std::uint32_t section_byte
   return to;
 }
 
-std::uint64_t HashBodyInPieces(const Record& record, const FramePlan& plan) {
+std::uint64_t HashBodyInPieces(const Record& record, FramePlan plan) {
   if (plan.body_bytes() <= kCopyBytesMax) {
     std::array<char, kCopyBytesMax> body;
     PutBody(body.data(), record, plan);

@@ -1,7 +1,8 @@
 // Writing and checking one frame, the bytes of a record in a segment (format.h).
 //
-//   const FramePlan plan = PlanFrame(record);             // sizes and the body's hash,
-//   ...                                                   // before the lock
+//   FramePlan plan;                                       // before the lock
+//   if (PlanSizes(record, plan) > limit) return TooLarge(...);
+//   HashBody(record, plan);
 //   WriteFrame(key, data + position, position, plan, record, placement);
 //
 //   CheckedFrame frame;
@@ -71,11 +72,6 @@ inline std::uint64_t HeadersSectionBytes(const HeaderList& headers) {
   return ABSL_PREDICT_TRUE(headers.empty()) ? 0 : EncodedHeadersBytes(headers);
 }
 
-inline std::uint64_t BodyBytes(const Record& record) {
-  return record.value.bytes().size() + record.key.bytes().size() +
-         HeadersSectionBytes(record.headers);
-}
-
 // What is short is copied inline, 16 bytes at a time and the last 16 once more where they
 // overlap: a call of memcpy costs as much as the copy.
 inline char* Put(char* to, std::string_view bytes) {
@@ -115,29 +111,31 @@ inline void PutTail(char* value, const Record& record, const FramePlan& plan) {
   if (to != end) std::memset(to, 0, static_cast<std::size_t>(end - to));
 }
 
-std::uint64_t HashBodyInPieces(const Record& record, const FramePlan& plan);
+// By value: a plan whose address is taken would live in memory on the hot path.
+std::uint64_t HashBodyInPieces(const Record& record, FramePlan plan);
 
-// Sizes only. The sum of BodyBytes must be below 2^31 - 64.
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline FramePlan PlanSizes(const Record& record) {
-  FramePlan plan;
-  plan.value_bytes = static_cast<std::uint32_t>(record.value.bytes().size());
-  plan.key_bytes = static_cast<std::uint32_t>(record.key.bytes().size());
-  plan.headers_bytes = static_cast<std::uint32_t>(HeadersSectionBytes(record.headers));
+// All but the hash. The bytes of the body: the plan is good for nothing if they are not below
+// 2^31 - 64.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline std::uint64_t PlanSizes(const Record& record, FramePlan& plan) {
+  const std::uint64_t value_bytes = record.value.bytes().size();
+  const std::uint64_t key_bytes = record.key.bytes().size();
+  const std::uint64_t headers_bytes = HeadersSectionBytes(record.headers);
+  plan.value_bytes = static_cast<std::uint32_t>(value_bytes);
+  plan.key_bytes = static_cast<std::uint32_t>(key_bytes);
+  plan.headers_bytes = static_cast<std::uint32_t>(headers_bytes);
   plan.bytes_and_flags = static_cast<std::uint32_t>(FrameBytes(plan.body_bytes())) |
                          (record.key.has_value() ? kHasKey : 0) |
                          (record.value.has_value() ? kHasValue : 0) |
                          (plan.headers_bytes != 0 ? kHasHeaders : 0);
-  return plan;
+  return value_bytes + key_bytes + headers_bytes;
 }
 
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline FramePlan PlanFrame(const Record& record) {
-  FramePlan plan = PlanSizes(record);
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline void HashBody(const Record& record, FramePlan& plan) {
   if (ABSL_PREDICT_TRUE(plan.body_bytes() == plan.value_bytes)) {
     plan.body_hash = os::Hash64(record.value.bytes().data(), plan.value_bytes);
   } else {
     plan.body_hash = HashBodyInPieces(record, plan);
   }
-  return plan;
 }
 
 // Where a frame goes and what is known only under the lock.
