@@ -177,6 +177,34 @@ TEST_CASE("Rule 26: a file that begins inside another and holds nothing is remov
   CHECK(std::find(bases.begin(), bases.end(), 5) == bases.end());
 }
 
+TEST_CASE("Rule 26: what a newer file has taken over is never read from the old one") {
+  const auto disk = FailingStorage::Make();
+  LogFixture log({.storage = disk});
+  log.AppendMany(10);
+  REQUIRE(log->Flush().ok());
+  log.AppendMany(5);
+  Roll(log);
+  const Offset covered = log.Bases().back();
+  Roll(log);
+  const Values before = log.Values();
+  // The first file is retired and the fresh one covers the second, which cannot be removed.
+  disk->Fail({.op = Op::kMapSync, .where = segment::SegmentFileName(0)});
+  disk->Fail({.op = Op::kUnlink,
+              .times = FailingStorage::kAlways,
+              .where = segment::SegmentFileName(covered)});
+  REQUIRE(log->Flush().ok());
+  REQUIRE(log.Bases() == std::vector<Offset>{0, 10, covered});
+  // Nothing that it holds can be told from the fresh one's, so it gets worse.
+  log.FlipBit(segment::kFirstFrame + segment::kFrameHeaderBytes, 1, covered);
+  CHECK((log.Values() == before));
+  Roll(log);
+  Values all = log.Values();
+  all.resize(before.size());
+  CHECK((all == before));
+  CHECK(log.Gaps(0).empty());
+  CHECK(log.Gaps(covered).empty());  // also who begins there
+}
+
 // ---- 29, 30, 31
 
 TEST_CASE("Rule 29: a tail beyond the file's end is looked at again, then it is data loss") {

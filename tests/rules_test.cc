@@ -52,6 +52,7 @@
 #include <atomic>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -111,19 +112,21 @@ TEST_CASE("Rule 4: an end is read with the base that it counts from, however fas
   CHECK(wrong == 0);
 }
 
-TEST_CASE("Rule 4: a roll stores the base before the tail that counts from it") {
+TEST_CASE("Rule 4: a roll stores base and salt before the tail that counts from them") {
   // Every append rolls, and a sync takes no time.
   LogFixture log({.storage = testing::FailingStorage::Make(), .segment_age = absl::Nanoseconds(1)});
-  constexpr Offset kRecords = 400;
+  constexpr Offset kRecords = 2000;
   std::thread writer([&] {
     for (Offset n = 0; n < kRecords; ++n) log.Append("x");
   });
   Offset last = 0;
+  std::map<Offset, std::uint64_t> salts;
   int wrong = 0;
   while (last < kRecords && wrong == 0) {
-    const Offset end = log->end_offset();
-    wrong += end < last || end > kRecords;
-    last = std::max(last, end);
+    const log::TailView tail = log::ReadTail(log->block());
+    wrong += tail.end() < last || tail.end() > kRecords;
+    wrong += salts.emplace(tail.base, tail.salt).first->second != tail.salt;
+    last = std::max(last, tail.end());
   }
   writer.join();
   CHECK(wrong == 0);
