@@ -205,6 +205,28 @@ TEST_CASE("Rule 26: what a newer file has taken over is never read from the old 
   CHECK(log.Gaps(covered).empty());  // also who begins there
 }
 
+TEST_CASE("Rule 26: who retires a file again removes what the one before it, killed, did not") {
+  const auto disk = FailingStorage::Make();
+  LogFixture log({.storage = disk});
+  log.AppendMany(10);
+  REQUIRE(log->Flush().ok());
+  Roll(log, 2);
+  const Values before = log.Values();
+  const std::vector<Offset> bases = log.Bases();
+  disk->Fail({.op = Op::kMapSync, .where = segment::SegmentFileName(0)});
+  disk->Fail({.op = Op::kUnlink, .times = FailingStorage::kAlways});
+  REQUIRE(log->Flush().ok());
+  REQUIRE(log.Bases().size() == bases.size() + 1);
+  disk->Heal();
+  // Killed after the tail had moved, before anything was removed.
+  log->block().durable = 10;
+  log->block().sync_to = std::ssize(before);
+  REQUIRE(log->Flush().ok());
+  CHECK(log.Bases() == std::vector<Offset>{0, 10});
+  CHECK((log.Values() == before));
+  CHECK(log->durable_offset() == std::ssize(before));
+}
+
 // ---- 29, 30, 31
 
 TEST_CASE("Rule 29: a tail beyond the file's end is looked at again, then it is data loss") {

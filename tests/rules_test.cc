@@ -17,7 +17,7 @@
 //   11   here; recovery_test: "bad bytes below the durable point are reported"
 //   12   here
 //   13   rules_durability_test; recovery_test: the rows @A to @F
-//   14   rules_durability_test, process/rules_process_test
+//   14   rules_retire_test, process/rules_process_test
 //   15   rules_durability_test
 //   16   rules_durability_test
 //   17   tests/sync_together_test.cc

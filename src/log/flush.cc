@@ -117,9 +117,9 @@ absl::Status Log::SyncRange(Offset from, const TailView& to, bool& sync_failed) 
       absl::MutexLock lock(&mutex_);
       CORDWOOD_RETURN_IF_ERROR(ListSegments(to));
       // All from the one that holds `from` on.
+      CORDWOOD_ASSIGN_OR_RETURN(const std::optional<Offset> holder, HolderAtOrBelow(from));
       for (const Sealed& sealed : sealed_) {
-        if (sealed.base <= from) bases.clear();
-        bases.push_back(sealed.base);
+        if (sealed.base >= holder.value_or(from)) bases.push_back(sealed.base);
       }
     }
     for (const Offset base : bases) {
@@ -335,14 +335,12 @@ absl::Status Log::CopyToFresh(Offset from, const TailView& to) {
   // The same file under its own name now.
   CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<segment::Segment> named,
                             segment::Segment::Open(files_, from, os::Access::kReadWrite));
-  std::vector<Offset> covered;
+  // All that the folder has: whoever was killed in here left some above the tail's base.
+  CORDWOOD_ASSIGN_OR_RETURN(std::vector<Offset> covered, BasesInFolder());
+  covered.erase(covered.begin(), std::upper_bound(covered.begin(), covered.end(), from));
   {
     absl::MutexLock lock(&mutex_);
     CORDWOOD_RETURN_IF_ERROR(ListSegments(to));
-    for (const Sealed& sealed : sealed_) {
-      if (sealed.base > from) covered.push_back(sealed.base);
-    }
-    if (to.base > from) covered.push_back(to.base);
     CORDWOOD_RETURN_IF_ERROR(SealForRetirement(from, to));
     checked_salts_.assign(1, named->salt_tag());
     unsynced_.clear();
@@ -363,13 +361,13 @@ absl::Status Log::CopyToFresh(Offset from, const TailView& to) {
 // leaves it for the fresh one. Not synced, and it need not be: after a power cut the
 // file's own frames say the same.
 absl::Status Log::SealForRetirement(Offset from, const TailView& to) {
-  Offset base = to.base < from ? to.base : -1;
-  for (const Sealed& sealed : sealed_) {
-    if (base < 0 || to.base >= from) base = sealed.base < from ? sealed.base : base;
+  std::optional<Offset> base = to.base;
+  if (to.base >= from) {
+    CORDWOOD_ASSIGN_OR_RETURN(base, HolderAtOrBelow(from - 1));
   }
-  if (base < 0) return absl::OkStatus();  // the fresh file takes the old one's name
+  if (!base) return absl::OkStatus();  // the fresh file takes the old one's name
   CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<segment::Segment> old,
-                            segment::Segment::Open(files_, base, os::Access::kReadWrite));
+                            segment::Segment::Open(files_, *base, os::Access::kReadWrite));
   segment::FramesEnd end = {.next = from};
   segment::CheckedFrame frame;
   while (end.position < old->file_bytes()) {

@@ -132,16 +132,21 @@ absl::StatusOr<std::shared_ptr<segment::Segment>> Log::Active(const TailView& ta
   return opened;
 }
 
-absl::Status Log::ListSegments(const TailView& tail) {
-  if (listed_ && listed_salt_ == tail.salt) return absl::OkStatus();
+absl::StatusOr<std::vector<Offset>> Log::BasesInFolder() const {
   CORDWOOD_ASSIGN_OR_RETURN(std::vector<os::FolderEntry> entries, files_.root->List(files_.folder));
   std::vector<Offset> bases;
   for (const os::FolderEntry& entry : entries) {
-    const std::optional<Offset> base = segment::BaseOfFileName(entry.name);
-    // A file at or above the tail's base is that one, or a roll's leftover.
-    if (base && *base < tail.base) bases.push_back(*base);
+    if (const auto base = segment::BaseOfFileName(entry.name)) bases.push_back(*base);
   }
   std::sort(bases.begin(), bases.end());
+  return bases;
+}
+
+absl::Status Log::ListSegments(const TailView& tail) {
+  if (listed_ && listed_salt_ == tail.salt) return absl::OkStatus();
+  CORDWOOD_ASSIGN_OR_RETURN(std::vector<Offset> bases, BasesInFolder());
+  // A file at or above the tail's base is that one, or a roll's leftover.
+  bases.erase(std::lower_bound(bases.begin(), bases.end(), tail.base), bases.end());
   std::vector<Sealed> now;
   now.reserve(bases.size());
   for (const Offset base : bases) {
@@ -185,8 +190,18 @@ absl::StatusOr<std::shared_ptr<segment::Segment>> Log::OpenSealed(Sealed& entry)
   }
   // Mapped while it was written to, and grown since by another process.
   if (entry.end_position > open->file_bytes()) open->RefreshSize().IgnoreError();
-  recent_ = open;
   return open;
+}
+
+absl::StatusOr<std::optional<Offset>> Log::HolderAtOrBelow(Offset offset) {
+  for (auto entry = sealed_.rbegin(); entry != sealed_.rend(); ++entry) {
+    if (entry->base > offset) continue;
+    const absl::Status opened = OpenSealed(*entry).status();
+    if (absl::IsNotFound(opened)) continue;  // removed meanwhile
+    CORDWOOD_RETURN_IF_ERROR(opened);
+    if (entry->next > entry->base) return entry->base;  // else a roll's leftover
+  }
+  return std::nullopt;
 }
 
 absl::StatusOr<Located> Log::Locate(Offset offset) {
@@ -245,6 +260,7 @@ absl::StatusOr<Located> Log::Locate(Offset offset) {
             open = std::move(newer);
           }
         }
+        recent_ = *open;
         return Located{.segment = *open,
                        .active = false,
                        .limit = std::min(it->end_position, (*open)->file_bytes())};

@@ -204,8 +204,12 @@ class Log : public std::enable_shared_from_this<Log> {
 
   // Finding segments.
   absl::StatusOr<std::shared_ptr<segment::Segment>> Active(const TailView& tail);
+  absl::StatusOr<std::vector<Offset>> BasesInFolder() const;  // in order
   absl::Status ListSegments(const TailView& tail) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::shared_ptr<segment::Segment>> OpenSealed(Sealed& entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The base of the last listed segment that begins at or below the offset and holds records.
+  absl::StatusOr<std::optional<Offset>> HolderAtOrBelow(Offset offset)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::optional<Offset>> FindTimeIn(segment::Segment& segment, std::uint64_t limit,
                                                    std::int64_t time_ns, Offset from);
