@@ -3,6 +3,8 @@
 
 #include "cordwood/log/directory.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -21,6 +23,7 @@
 #include "absl/time/time.h"
 #include "cordwood/broker.h"
 #include "cordwood/consumer.h"
+#include "cordwood/log/control.h"
 #include "log/clean_marker.h"
 #include "tests/catch.h"
 #include "tests/support/failing_storage.h"
@@ -134,6 +137,28 @@ TEST_CASE("Directory: without a marker everything is checked, and offsets stay d
   CHECK(partition.Append({.value = "d"}).ok());
   REQUIRE(broker.Close().ok());
   CHECK(OpenQuiet(dir / "data").recovery_report().clean);
+}
+
+TEST_CASE("Rule 21: the control file that an opener replaces is marked, and its doorbell rung") {
+  TempDir dir;
+  const auto storage = FailingStorage::Make();
+  OpenQuiet(dir / "data", storage).CreateTopic("t").value();
+  fs::remove(dir / "data/CLEAN");
+  storage->PowerCut();  // another boot: the page is not believed
+  std::ifstream old(dir / "data/topics/t/control", std::ios::binary);
+  const auto word_at = [&](std::size_t position) {
+    std::uint32_t word = 0;
+    old.seekg(static_cast<std::streamoff>(position));
+    old.read(reinterpret_cast<char*>(&word), sizeof word);
+    return word;
+  };
+  const std::uint32_t bell = word_at(offsetof(log::ControlHeader, bell));
+  CHECK(word_at(offsetof(log::ControlHeader, state)) ==
+        static_cast<std::uint32_t>(log::ControlState::kReady));
+  Broker broker = OpenQuiet(dir / "data", storage);
+  CHECK(word_at(offsetof(log::ControlHeader, state)) ==
+        static_cast<std::uint32_t>(log::ControlState::kReplaced));
+  CHECK(word_at(offsetof(log::ControlHeader, bell)) != bell);
 }
 
 TEST_CASE("Directory: what was left unfinished is swept by the first opener only") {
