@@ -35,7 +35,7 @@ class BenchmarkDir {
   const std::filesystem::path& path() const { return path_; }
 
   // Waits until the file system has written what it has to: what is left of making and removing
-  // files would run beside the benchmark, on its core's other thread.
+  // files would run beside the benchmark.
   void Settle() const {
     const int folder = open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0) return;

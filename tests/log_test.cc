@@ -124,6 +124,22 @@ TEST_CASE("Log: AppendInPlace writes what fill wrote, large or small") {
   CHECK(log.Values() == Values{std::string(bytes - 8, 'a'), std::string(bytes - 8, 'b')});
 }
 
+TEST_CASE("Log: AppendInPlace over the limit is refused before fill, however large") {
+  // The last one and a key of 100 bytes come to 91 in 64 bits.
+  const std::size_t bytes = GENERATE(std::size_t{1} << 31, std::size_t{1} << 33, SIZE_MAX - 8);
+  CAPTURE(bytes);
+  LogFixture log;
+  bool called = false;
+  const auto fill = [&](std::span<std::byte>) {
+    called = true;
+    return std::size_t{0};
+  };
+  const std::string key(100, 'k');
+  CHECK(absl::IsInvalidArgument(log->AppendInPlace(bytes, {.key = key}, fill, {}).status()));
+  CHECK_FALSE(called);
+  CHECK(log->end_offset() == 0);
+}
+
 TEST_CASE("Log: what goes wrong inside fill appends nothing and blocks nobody") {
   const std::size_t bytes = GENERATE(std::size_t{16}, std::size_t{100'000});
   LogFixture log;

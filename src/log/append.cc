@@ -246,6 +246,8 @@ absl::StatusOr<Appended> Log::AppendInPlace(
     return Append(filled, options);
   }
 
+  // By itself first: near 2^64 the sum would wrap.
+  if (value_bytes > config_.message_bytes_max) return TooLarge(value_bytes);
   segment::FramePlan plan;
   const std::uint64_t body = value_bytes + segment::PlanSizes(record, plan);
   if (body > config_.message_bytes_max) return TooLarge(body);

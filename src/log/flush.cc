@@ -330,14 +330,15 @@ absl::Status Log::CopyToFresh(Offset from, const TailView& to) {
     ++records;
   }
   CORDWOOD_RETURN_IF_ERROR(fresh->Sync(0, position));
+  // All that the folder has: whoever was killed in here left some above the tail's base. Before
+  // the rename, because it can fail.
+  CORDWOOD_ASSIGN_OR_RETURN(std::vector<Offset> covered, BasesInFolder());
+  covered.erase(covered.begin(), std::upper_bound(covered.begin(), covered.end(), from));
   CORDWOOD_RETURN_IF_ERROR(RenameSegment(stem, from));
   CORDWOOD_RETURN_IF_ERROR(files_.root->SyncFolder(files_.folder));
   // The same file under its own name now.
   CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<segment::Segment> named,
                             segment::Segment::Open(files_, from, os::Access::kReadWrite));
-  // All that the folder has: whoever was killed in here left some above the tail's base.
-  CORDWOOD_ASSIGN_OR_RETURN(std::vector<Offset> covered, BasesInFolder());
-  covered.erase(covered.begin(), std::upper_bound(covered.begin(), covered.end(), from));
   {
     absl::MutexLock lock(&mutex_);
     CORDWOOD_RETURN_IF_ERROR(ListSegments(to));

@@ -37,8 +37,8 @@ struct AssignedTopic {
 using Assignment = std::map<std::string, std::vector<TopicPartition>>;
 
 // Topic by topic, each member a run of neighbours, the first members one more where it does
-// not come out even. Topics with as many partitions as each other are cut alike, so that
-// what has one key in both is with one member. Kafka's "range".
+// not come out even. Topics with as many partitions and the same subscribers are cut
+// alike, so that what has one key in both is with one member. Kafka's "range".
 Assignment AssignRange(std::span<const AssignedMember> members,
                        std::span<const AssignedTopic> topics);
 
