@@ -32,6 +32,26 @@ absl::StatusOr<Consumer> MakeConsumer(std::shared_ptr<BrokerState> broker,
   if (options.max_poll_interval <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("max_poll_interval is not above zero");
   }
+  if (options.custom_assignor == nullptr && group::BuiltInAssignor(options.assignor) == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "there is no assignor ", options.assignor,
+        ": cooperative-sticky, sticky, range or roundrobin; one of your own is given as "
+        "ConsumerOptions::custom_assignor"));
+  }
+  if (options.custom_assignor != nullptr) {
+    const std::string_view name = options.custom_assignor->name();
+    CORDWOOD_RETURN_IF_ERROR(ValidateName("assignor", name));
+    if (group::BuiltInAssignor(name) != nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("custom_assignor has the name of a built-in one, ", std::string(name)));
+    }
+  }
+  if (!options.group_instance_id.empty()) {
+    CORDWOOD_RETURN_IF_ERROR(ValidateName("group_instance_id", options.group_instance_id));
+    if (options.session_timeout <= absl::ZeroDuration()) {
+      return absl::InvalidArgumentError("session_timeout is not above zero");
+    }
+  }
   return Consumer(std::make_unique<ConsumerState>(std::move(broker), options));
 }
 

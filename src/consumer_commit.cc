@@ -32,11 +32,19 @@ absl::Status ConsumerState::CommitOffsets(const std::map<TopicPartition, Offset>
                                           const CommitOptions& options) {
   std::vector<Wanted> wanted;
   wanted.reserve(offsets.size());
+  absl::Status lost;
   for (const auto& [where, next] : offsets) {
-    CORDWOOD_ASSIGN_OR_RETURN(PartitionReading* const found, Find(where.topic, where.partition));
-    wanted.push_back({found, next});
+    const absl::StatusOr<PartitionReading*> found = Find(where.topic, where.partition);
+    if (found.ok()) {
+      wanted.push_back({*found, next});
+    } else if (absl::IsAborted(found.status())) {
+      lost.Update(found.status());
+    } else {
+      return found.status();
+    }
   }
-  return Commit(wanted, options);
+  CORDWOOD_RETURN_IF_ERROR(Commit(wanted, options));
+  return lost;
 }
 
 absl::Status ConsumerState::Commit(std::span<const Wanted> wanted, const CommitOptions& options) {
@@ -60,6 +68,7 @@ absl::Status ConsumerState::Commit(std::span<const Wanted> wanted, const CommitO
                                                       ": a commit of offset ", w.next,
                                                       ", which is past the end ", end)));
     }
+    if (!group_->IsOwner(w.partition->entry, w.partition->epoch)) continue;  // told below
     const std::optional<Offset> now = group_->committed(w.partition->entry);
     if (now && *now > w.next && !options.force) {
       return wrong(absl::FailedPreconditionError(absl::StrCat(
@@ -67,16 +76,36 @@ absl::Status ConsumerState::Commit(std::span<const Wanted> wanted, const CommitO
           ", which is above ", w.next, "; set CommitOptions::force to go back")));
     }
   }
+  // What this consumer has lost meanwhile is told of, and the rest committed all the same.
+  std::vector<Wanted> committed;
+  absl::Status lost;
   for (const Wanted& w : wanted) {
-    const PartitionName& name = w.partition->log->name();
-    if (!options.metadata.empty()) {
-      CORDWOOD_RETURN_IF_ERROR(
-          At(group_->WriteMetadata(w.partition->entry, w.next, options.metadata), name, w.next));
+    const absl::Status status = CommitOne(w, options);
+    if (absl::IsAborted(status)) {
+      lost.Update(status);
+      continue;
     }
-    CORDWOOD_RETURN_IF_ERROR(
-        At(group_->Commit(w.partition->entry, w.next, options.force), name, w.next));
+    CORDWOOD_RETURN_IF_ERROR(status);
+    if (options.durability == Durability::kDurable) committed.push_back(w);
   }
-  return options.durability == Durability::kDurable ? MakeDurable(wanted) : absl::OkStatus();
+  if (!committed.empty()) CORDWOOD_RETURN_IF_ERROR(MakeDurable(committed));
+  return lost;
+}
+
+absl::Status ConsumerState::CommitOne(const Wanted& wanted, const CommitOptions& options) {
+  const PartitionReading& partition = *wanted.partition;
+  const auto told = [&](absl::Status status) {
+    if (status.ok()) return status;
+    const PartitionName& name = partition.log->name();
+    const absl::Status named(status.code(),
+                             absl::StrCat(name.topic, "-", name.partition, ": ", status.message()));
+    return At(named, name, wanted.next);
+  };
+  if (!options.metadata.empty() && group_->IsOwner(partition.entry, partition.epoch)) {
+    CORDWOOD_RETURN_IF_ERROR(
+        told(group_->WriteMetadata(partition.entry, wanted.next, options.metadata)));
+  }
+  return told(group_->Commit(partition.entry, wanted.next, options.force, partition.epoch));
 }
 
 // Rule 23: no commit gets ahead of the data on the disk.
@@ -84,7 +113,7 @@ absl::Status ConsumerState::MakeDurable(std::span<const Wanted> wanted) {
   std::vector<group::Group::Change> changes;
   changes.reserve(wanted.size());
   for (const Wanted& w : wanted) {
-    changes.push_back({w.partition->entry, group::PackCommit(w.next)});
+    changes.push_back({w.partition->entry, w.next});
     CORDWOOD_RETURN_IF_ERROR(w.partition->log->FlushTo(w.next, absl::InfiniteDuration()));
   }
   return group_->WriteDurable(changes, group::Group::Wait::kForTurn);
@@ -101,7 +130,9 @@ absl::Status ConsumerState::CommitAfterPoll() {
     if (!now || *now < partition->given) wanted.push_back({partition, partition->given});
   }
   unsaid_.clear();
-  return Commit(wanted, {});
+  absl::Status status = Commit(wanted, {});
+  // The Poll tells of what was lost, or Close of nothing any more.
+  return absl::IsAborted(status) ? absl::OkStatus() : status;
 }
 
 // ---- Positions

@@ -41,6 +41,7 @@ absl::Status ConsumerState::Poll(Consumer& self, RecordBatch& batch, absl::Durat
   builder.Finish();
   if (options_.max_poll_interval != absl::InfiniteDuration()) {
     last_poll_ns_ = os::ReadClock(CLOCK_MONOTONIC_COARSE);
+    if (member_ != nullptr) member_->Polled(last_poll_ns_);
   }
   if (event_fd_ >= 0 && HasSomething()) ReadyWatcher::Tell(event_fd_);
   return status;
@@ -49,7 +50,8 @@ absl::Status ConsumerState::Poll(Consumer& self, RecordBatch& batch, absl::Durat
 absl::Status ConsumerState::PollOnce(Consumer& self, RecordBatch& batch, BatchBuilder& builder,
                                      absl::Duration timeout, const std::stop_token& stop) {
   CORDWOOD_RETURN_IF_ERROR(Cancelled(stop));
-  CORDWOOD_RETURN_IF_ERROR(CheckPollInterval(self));
+  std::int64_t now_ns = os::ReadClock(CLOCK_MONOTONIC_COARSE);
+  CORDWOOD_RETURN_IF_ERROR(CheckPollInterval(self, now_ns));
   CORDWOOD_RETURN_IF_ERROR(CommitAfterPoll());
   std::int64_t deadline = 0;  // not known yet
   for (;;) {
@@ -60,14 +62,14 @@ absl::Status ConsumerState::PollOnce(Consumer& self, RecordBatch& batch, BatchBu
       std::uint64_t count;
       [[maybe_unused]] const ssize_t n = read(event_fd_, &count, sizeof count);
     }
-    CORDWOOD_RETURN_IF_ERROR(LookForTopics());
-    CORDWOOD_RETURN_IF_ERROR(Rebalance(self));
+    CORDWOOD_RETURN_IF_ERROR(LookForTopics(now_ns));
+    CORDWOOD_RETURN_IF_ERROR(Rebalance(self, now_ns));
     if (mode_ == Mode::kNone) {
       return absl::FailedPreconditionError(
           "the consumer has nothing to read: call Subscribe or Assign first");
     }
     if (!errors_.empty()) return TakeError(self);
-    TakeNews();
+    TakeNews(now_ns);
     TakeTurns(builder);
     if (builder.size() != 0 || !batch.gaps().empty()) return absl::OkStatus();
     if (!errors_.empty()) return TakeError(self);
@@ -92,6 +94,10 @@ absl::Status ConsumerState::PollOnce(Consumer& self, RecordBatch& batch, BatchBu
     }
     CORDWOOD_RETURN_IF_ERROR(CheckUsable());
     CORDWOOD_RETURN_IF_ERROR(Cancelled(stop));
+    now_ns = os::ReadClock(CLOCK_MONOTONIC_COARSE);
+    if (member_ != nullptr && options_.max_poll_interval != absl::InfiniteDuration()) {
+      member_->Polled(now_ns);
+    }
   }
 }
 
@@ -151,12 +157,7 @@ ConsumerState::Visit ConsumerState::Read(PartitionReading& partition, std::size_
     return Visit::kOut;
   }
   if (partition.topic->watched->IsDeleted(partition.number)) {
-    TopicReading& topic = *partition.topic;
-    topic.deleted = true;
-    errors_.push_back({At(absl::NotFoundError(absl::StrCat(
-                              "topic ", topic.name(), " was deleted; it is not read any more")),
-                          partition.log->name()),
-                       nullptr, &topic});
+    TellDeleted(*partition.topic);
     return Visit::kOut;
   }
   if (partition.check_position && !CheckPosition(partition)) return Visit::kOut;
@@ -210,6 +211,19 @@ ConsumerState::Visit ConsumerState::Read(PartitionReading& partition, std::size_
   return result;
 }
 
+// Once.
+void ConsumerState::TellDeleted(TopicReading& topic) {
+  if (std::exchange(topic.deleted, true)) return;
+  const auto any = std::find_if(topic.partitions.begin(), topic.partitions.end(),
+                                [](const auto& p) { return p != nullptr; });
+  const PartitionName where =
+      any != topic.partitions.end() ? (*any)->log->name() : PartitionName{topic.name(), 0};
+  errors_.push_back({At(absl::NotFoundError(absl::StrCat("topic ", topic.name(),
+                                                         " was deleted; it is not read any more")),
+                        where),
+                     nullptr, &topic});
+}
+
 // A position past the end, where only a Seek leads. False: it is an error.
 bool ConsumerState::CheckPosition(PartitionReading& partition) {
   partition.check_position = false;
@@ -241,6 +255,8 @@ absl::Status ConsumerState::TakeError(Consumer& self) {
     std::vector<TopicPartition> lost;
     List(*error.deleted, lost);
     Remove(error.deleted);
+    former_.insert(lost.begin(), lost.end());
+    if (member_ != nullptr) member_->WantDecision();
     WatchAgain();
     Call(self, options_.on_lost, lost);
   }

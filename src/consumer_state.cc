@@ -33,8 +33,7 @@ bool ConsumerState::IsForked() const { return getpid() != pid_; }
 // In a forked child the watcher has no thread and perhaps a lock that nobody gives back,
 // and the lock of a member belongs to the parent: they are left where they are.
 void ConsumerState::Abandon() {
-  for (const auto& [name, topic] : topics_) static_cast<void>(topic->member.release());
-  for (const auto& topic : arriving_) static_cast<void>(topic->member.release());
+  if (member_ != nullptr) static_cast<void>(new std::shared_ptr<group::Member>(member_));
   if (watcher_ != nullptr) static_cast<void>(new std::shared_ptr<ReadyWatcher>(watcher_));
   if (event_fd_ >= 0) close(event_fd_);
 }
@@ -63,7 +62,14 @@ absl::StatusOr<PartitionReading*> ConsumerState::Find(const std::string& topic,
       static_cast<std::size_t>(partition) < found->second->partitions.size()) {
     PartitionReading* reading =
         found->second->partitions[static_cast<std::size_t>(partition)].get();
-    if (reading != nullptr) return reading;
+    if (reading != nullptr && !reading->arriving) return reading;
+  }
+  if (former_.contains({topic, partition})) {
+    return At(absl::AbortedError(absl::StrCat(topic, "-", partition,
+                                              " is not this consumer's any "
+                                              "more: group ",
+                                              options_.group, " has given it away")),
+              PartitionName{topic, partition});
   }
   return At(absl::FailedPreconditionError(
                 absl::StrCat(topic, "-", partition,
@@ -74,7 +80,9 @@ absl::StatusOr<PartitionReading*> ConsumerState::Find(const std::string& topic,
 
 void ConsumerState::List(const TopicReading& topic, std::vector<TopicPartition>& to) {
   for (const auto& partition : topic.partitions) {
-    if (partition != nullptr) to.push_back({topic.name(), partition->number});
+    if (partition != nullptr && !partition->arriving) {
+      to.push_back({topic.name(), partition->number});
+    }
   }
 }
 
@@ -99,11 +107,14 @@ void ConsumerState::Call(Consumer& self, const RebalanceCallback& callback,
 
 void ConsumerState::Add(std::unique_ptr<TopicReading> topic) {
   for (const auto& partition : topic->partitions) {
-    if (partition == nullptr) continue;
-    ++assigned_;
-    Enqueue(*partition);
+    if (partition != nullptr) Enter(*partition);
   }
   topics_[topic->name()] = std::move(topic);
+}
+
+void ConsumerState::Enter(PartitionReading& partition) {
+  ++assigned_;
+  Enqueue(partition);
 }
 
 // Takes a partition out of everything that points at it.
@@ -114,7 +125,14 @@ void ConsumerState::Drop(PartitionReading& partition) {
   }
   std::erase(unsaid_, &partition);
   std::erase_if(errors_, [&](const Error& e) { return e.partition == &partition; });
-  --assigned_;
+  --(partition.arriving ? arriving_ : assigned_);
+}
+
+void ConsumerState::Close(TopicReading& topic, int partition) {
+  std::unique_ptr<PartitionReading>& place = topic.partitions[static_cast<std::size_t>(partition)];
+  Drop(*place);
+  SetBusy(*place);
+  place.reset();
 }
 
 void ConsumerState::Remove(TopicReading* topic) {
@@ -127,15 +145,18 @@ void ConsumerState::Remove(TopicReading* topic) {
   std::erase_if(errors_, [&](const Error& e) {
     return e.deleted == topic || (e.partition != nullptr && is_of_topic(e.partition));
   });
-  std::erase(leaving_, topic);
-  assigned_ -= static_cast<int>(std::count_if(topic->partitions.begin(), topic->partitions.end(),
-                                              [](const auto& p) { return p != nullptr; }));
+  for (const auto& partition : topic->partitions) {
+    if (partition != nullptr) --(partition->arriving ? arriving_ : assigned_);
+  }
   topics_.erase(topics_.find(topic->name()));
 }
 
 void ConsumerState::LeaveAll() {
-  arriving_.clear();
+  unopened_.clear();
   while (!topics_.empty()) Remove(topics_.begin()->second.get());
+  if (member_ == nullptr) return;
+  member_->Leave();
+  member_.reset();
 }
 
 absl::Status ConsumerState::Close(Consumer& self) {

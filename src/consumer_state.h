@@ -3,12 +3,14 @@
 //
 //   consumer_state.cc      making, closing, what is assigned
 //   consumer_subscribe.cc  Subscribe, Assign, and what they set going
+//   consumer_group.cc      in a Poll: what the group gives and takes
 //   consumer_poll.cc       Poll: taking turns, gaps, errors
 //   consumer_wait.cc       knowing what has news, sleeping, the eventfd
 //   consumer_commit.cc     Commit, Seek
 //
-// A partition is in one of three places:
+// A partition is in one of four places:
 //
+//   arriving the group has given it, and the next Poll tells on_assigned
 //   queued   it may have news: Poll looks at it when its turn comes
 //   idle     it was read to its end, and has its flag set (kArmed): who appends puts it
 //            into its topic's ring, from where it is queued again
@@ -44,6 +46,7 @@
 #include "absl/time/time.h"
 #include "broker_state.h"
 #include "cordwood/consumer.h"
+#include "cordwood/group/membership.h"
 #include "cordwood/group/offsets.h"
 #include "cordwood/log/cursor.h"
 #include "cordwood/log/topic_files.h"
@@ -66,7 +69,9 @@ struct PartitionReading {
   std::shared_ptr<log::Log> log;
   log::Cursor cursor;
   int entry = group::Group::kNoEntry;  // in the group's files
+  std::optional<std::uint16_t> epoch;  // as its owner in the group; none: of an Assign
 
+  bool arriving = false;
   bool queued = false;
   bool paused = false;
   bool failed = false;         // an error was found: left out until Seek or Resume
@@ -79,12 +84,11 @@ struct PartitionReading {
   PartitionReading* next = nullptr;  // in the queue
 };
 
-// A topic of which partitions are assigned.
+// A topic of which partitions are assigned, or arrive.
 struct TopicReading {
   std::shared_ptr<log::TopicFiles> files;
   std::shared_ptr<WatchedTopic> watched;
   std::uint64_t ring_next = 0;  // of the topic's ring, the first entry not looked at
-  std::unique_ptr<group::Membership> member;
   bool deleted = false;
   std::vector<std::unique_ptr<PartitionReading>> partitions;  // null: not assigned
 
@@ -153,7 +157,9 @@ class ConsumerState {
   static void List(const TopicReading& topic, std::vector<TopicPartition>& to);
   void Add(std::unique_ptr<TopicReading> topic);
   void Remove(TopicReading* topic);
+  void Enter(PartitionReading& partition);
   void Drop(PartitionReading& partition);
+  void Close(TopicReading& topic, int partition);
   void LeaveAll();
   void Abandon();
 
@@ -163,13 +169,19 @@ class ConsumerState {
   absl::StatusOr<std::unique_ptr<TopicReading>> OpenTopic(const std::string& name) const;
   absl::Status OpenPartition(TopicReading& topic, int partition, OffsetReset reset);
   absl::Status OpenEntries(TopicReading& topic);
-  absl::StatusOr<std::unique_ptr<TopicReading>> JoinTopic(const std::string& name,
-                                                          OffsetReset reset);
   absl::StatusOr<std::set<std::string>> MatchingTopics() const;
-  absl::Status LookForTopics();
-  absl::Status Rebalance(Consumer& self);
-  absl::Status CheckPollInterval(Consumer& self);
   absl::Status OpenGroup();
+  absl::StatusOr<std::shared_ptr<group::Member>> Join(const std::set<std::string>& topics) const;
+
+  // consumer_group.cc
+  absl::Status LookForTopics(std::int64_t now_ns);
+  absl::Status Rebalance(Consumer& self, std::int64_t now_ns);
+  void GiveUp(Consumer& self);
+  void TakeWhatIsOurs();
+  absl::Status OpenOwned(const group::Owned& owned);
+  void Welcome(Consumer& self);
+  absl::Status Lose(Consumer& self, absl::Status why);
+  absl::Status CheckPollInterval(Consumer& self, std::int64_t now_ns);
 
   // consumer_poll.cc
   enum class Visit { kMore, kCaughtUp, kOut };
@@ -180,6 +192,7 @@ class ConsumerState {
   Visit Read(PartitionReading& partition, std::size_t quota, BatchBuilder& builder);
   bool CheckPosition(PartitionReading& partition);
   void Fail(PartitionReading& partition, absl::Status status);
+  void TellDeleted(TopicReading& topic);
   absl::Status TakeError(Consumer& self);
 
   // consumer_wait.cc
@@ -189,7 +202,7 @@ class ConsumerState {
   bool MakeIdle(PartitionReading& partition, std::uint64_t word);
   bool IsEager() const { return event_fd_ >= 0 || assigned_ > kLookAtMax; }
   void MakeAllIdle();
-  void TakeNews();
+  void TakeNews(std::int64_t now_ns);
   void LookAtAll();
   void RefreshReadOnly(TopicReading& topic);
   void Sleep(std::int64_t until_ns, std::uint32_t heard);
@@ -200,6 +213,7 @@ class ConsumerState {
 
   // consumer_commit.cc
   absl::Status Commit(std::span<const Wanted> wanted, const CommitOptions& options);
+  absl::Status CommitOne(const Wanted& wanted, const CommitOptions& options);
   absl::Status MakeDurable(std::span<const Wanted> wanted);
   absl::Status CommitAfterPoll();
   void SeekTo(PartitionReading& partition, Offset offset);
@@ -208,6 +222,7 @@ class ConsumerState {
 
   // Up to so many partitions are looked at in every Poll.
   static constexpr int kLookAtMax = 64;
+  static constexpr std::int64_t kLookForTopicsNanos = 1'000'000'000;
 
   const std::shared_ptr<BrokerState> broker_;
   const ConsumerOptions options_;
@@ -219,13 +234,17 @@ class ConsumerState {
   bool in_callback_ = false;
   std::shared_ptr<group::Group> group_;
   std::map<std::string, std::unique_ptr<TopicReading>, std::less<>> topics_;
-  int assigned_ = 0;  // partitions
-  // What the next Poll does about the subscription.
-  std::vector<TopicReading*> leaving_;
-  std::vector<std::unique_ptr<TopicReading>> arriving_;
+  int assigned_ = 0;  // partitions, but for those arriving
+  int arriving_ = 0;
+  // The place in the group, of one that has subscribed. Shared with the watcher.
+  std::shared_ptr<group::Member> member_;
+  std::map<std::string, os::Bits128> subscribed_;  // the topics, and what they were
+  std::set<std::string> appeared_;                 // of these, since it has subscribed
+  std::vector<group::Owned> unopened_;             // owned, and not to be read (yet)
+  std::set<TopicPartition> former_;                // were owned, and are not any more
+  std::set<std::string> told_;                     // errors that come again and again
+  bool rejoin_ = false;                            // after max_poll_interval
   std::optional<std::regex> pattern_;
-  std::set<std::string> refused_;  // of the pattern's, and told
-  std::set<std::string> rejoin_;   // after max_poll_interval
   std::int64_t next_topics_ns_ = 0;
   std::int64_t last_poll_ns_ = 0;
 
@@ -249,7 +268,7 @@ template <class F>
 void ConsumerState::ForEachPartition(F f) const {
   for (const auto& [name, topic] : topics_) {
     for (const auto& partition : topic->partitions) {
-      if (partition != nullptr) f(*partition);
+      if (partition != nullptr && !partition->arriving) f(*partition);
     }
   }
 }

@@ -1,7 +1,7 @@
 // Subscribe and Assign: which partitions a consumer reads, and where it begins.
 //
-// Subscribe takes the group's locks and positions at once, and tells of errors; what it
-// gives and takes shows in the next Poll, where the callbacks run.
+// Subscribe joins the group and takes what is free and its positions at once, and tells of
+// errors; what it gives and takes shows in the next Poll, where the callbacks run.
 
 #include <algorithm>
 
@@ -12,12 +12,6 @@
 #include "cordwood/status_macros.h"
 
 namespace cordwood::internal {
-namespace {
-
-constexpr std::int64_t kLookForTopicsNanos = 1'000'000'000;
-
-}  // namespace
-
 absl::Status ConsumerState::Subscribe(std::vector<std::string> topics) {
   const std::set<std::string> names(topics.begin(), topics.end());
   CORDWOOD_RETURN_IF_ERROR(SubscribeTo(names, names.empty() ? Mode::kNone : Mode::kSubscribed));
@@ -44,8 +38,6 @@ absl::Status ConsumerState::SubscribePattern(std::string_view pattern) {
     pattern_ = std::move(old);
     return status;
   }
-  refused_.clear();
-  next_topics_ns_ = os::ReadClock(CLOCK_MONOTONIC_COARSE) + kLookForTopicsNanos;
   return status;
 }
 
@@ -63,31 +55,47 @@ absl::Status ConsumerState::SubscribeTo(const std::set<std::string>& topics, Mod
   }
   CORDWOOD_RETURN_IF_ERROR(CommitAfterPoll());
   RemoveDeleted();
-  // All or none: the locks of those that are new, before anything is changed.
-  std::vector<std::unique_ptr<TopicReading>> arriving;
+  CORDWOOD_RETURN_IF_ERROR(OpenGroup());
+  std::map<std::string, os::Bits128> subscribed;
   for (const std::string& name : topics) {
-    const auto waiting = std::find_if(arriving_.begin(), arriving_.end(),
-                                      [&](const auto& t) { return t->name() == name; });
-    if (topics_.contains(name) || waiting != arriving_.end()) continue;
-    CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<TopicReading> topic, JoinTopic(name, options_.reset));
-    arriving.push_back(std::move(topic));
+    CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<log::TopicFiles> topic,
+                              broker_->directory().OpenTopic(name));
+    subscribed[name] = topic->id();
   }
-  std::erase_if(arriving_, [&](const auto& t) { return !topics.contains(t->name()); });
-  std::move(arriving.begin(), arriving.end(), std::back_inserter(arriving_));
-  leaving_.clear();
-  for (const auto& [name, topic] : topics_) {
-    if (!topics.contains(name)) leaving_.push_back(topic.get());
+  if (member_ != nullptr) {
+    CORDWOOD_RETURN_IF_ERROR(member_->Subscribe({topics.begin(), topics.end()}));
+  } else if (mode != Mode::kNone) {
+    CORDWOOD_ASSIGN_OR_RETURN(member_, Join(topics));
   }
-  rejoin_.clear();
+  subscribed_ = std::move(subscribed);
+  appeared_.clear();
+  rejoin_ = false;
   mode_ = mode;
+  if (member_ != nullptr) TakeWhatIsOurs();
+  next_topics_ns_ = os::ReadClock(CLOCK_MONOTONIC_COARSE) + kLookForTopicsNanos;
+  WatchAgain();
   TellReady();
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<group::Member>> ConsumerState::Join(
+    const std::set<std::string>& topics) const {
+  const bool is_watched = options_.max_poll_interval != absl::InfiniteDuration();
+  return group::Member::Join(
+      group_, broker_->directory(),
+      {.topics = {topics.begin(), topics.end()},
+       .instance_id = options_.group_instance_id,
+       .session_timeout_ns = absl::ToInt64Nanoseconds(options_.session_timeout),
+       .poll_interval_max_ns =
+           is_watched ? absl::ToInt64Nanoseconds(options_.max_poll_interval) : 0},
+      options_.custom_assignor != nullptr ? options_.custom_assignor
+                                          : group::BuiltInAssignor(options_.assignor));
 }
 
 absl::Status ConsumerState::Assign(std::vector<TopicPartition> partitions) {
   CORDWOOD_RETURN_IF_ERROR(CheckUsable());
   CORDWOOD_RETURN_IF_ERROR(CheckOutsideCallback("Assign"));
-  if (mode_ == Mode::kSubscribed || mode_ == Mode::kPattern || !leaving_.empty()) {
+  if (mode_ == Mode::kSubscribed || mode_ == Mode::kPattern || member_ != nullptr) {
     return absl::FailedPreconditionError(
         "Assign on a consumer that uses Subscribe: Subscribe to an empty list and Poll first");
   }
@@ -121,9 +129,7 @@ absl::Status ConsumerState::Assign(std::vector<TopicPartition> partitions) {
     }
     for (auto& partition : topic->partitions) {
       if (partition == nullptr || found->second.contains(partition->number)) continue;
-      Drop(*partition);
-      SetBusy(*partition);
-      partition.reset();
+      Close(*topic, partition->number);
     }
   }
   for (TopicReading* topic : gone) Remove(topic);
@@ -141,8 +147,7 @@ absl::Status ConsumerState::Assign(std::vector<TopicPartition> partitions) {
                                                  options_.verify_checksums);
       place->entry = partition->entry;
       place->no_position = partition->no_position;
-      ++assigned_;
-      Enqueue(*place);
+      Enter(*place);
     }
   }
   mode_ = wanted.empty() ? Mode::kNone : Mode::kAssigned;
@@ -223,44 +228,6 @@ absl::Status ConsumerState::OpenPartition(TopicReading& topic, int partition, Of
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<TopicReading>> ConsumerState::JoinTopic(const std::string& name,
-                                                                       OffsetReset reset) {
-  CORDWOOD_RETURN_IF_ERROR(OpenGroup());
-  CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<TopicReading> topic, OpenTopic(name));
-  // The lock comes first: what another member commits before it goes is found.
-  CORDWOOD_ASSIGN_OR_RETURN(topic->member, group_->Join(topic->ref()));
-  for (int p = 0; p < topic->files->partitions(); ++p) {
-    CORDWOOD_RETURN_IF_ERROR(OpenPartition(*topic, p, reset));
-  }
-  CORDWOOD_RETURN_IF_ERROR(OpenEntries(*topic));
-  return topic;
-}
-
-// ---- In a Poll
-
-absl::Status ConsumerState::Rebalance(Consumer& self) {
-  if (leaving_.empty() && arriving_.empty() && rejoin_.empty()) return absl::OkStatus();
-  if (!rejoin_.empty()) {
-    CORDWOOD_RETURN_IF_ERROR(SubscribeTo(std::set<std::string>(rejoin_), mode_));
-  }
-  if (!leaving_.empty()) {
-    std::vector<TopicPartition> revoked;
-    for (const TopicReading* topic : leaving_) List(*topic, revoked);
-    // They are still ours while it runs: nobody else reads them until it has returned.
-    Call(self, options_.on_revoked, revoked);
-    for (TopicReading* topic : std::vector<TopicReading*>(leaving_)) Remove(topic);
-  }
-  std::vector<TopicPartition> assigned;
-  for (auto& topic : arriving_) {
-    List(*topic, assigned);
-    Add(std::move(topic));
-  }
-  arriving_.clear();
-  WatchAgain();
-  Call(self, options_.on_assigned, assigned);
-  return absl::OkStatus();
-}
-
 absl::StatusOr<std::set<std::string>> ConsumerState::MatchingTopics() const {
   std::set<std::string> matching;
   try {
@@ -272,45 +239,6 @@ absl::StatusOr<std::set<std::string>> ConsumerState::MatchingTopics() const {
         absl::StrCat("the regular expression is too complex to be matched: ", error.what()));
   }
   return matching;
-}
-
-// Those that have appeared since: they are read from their start, whatever the reset is.
-absl::Status ConsumerState::LookForTopics() {
-  if (mode_ != Mode::kPattern) return absl::OkStatus();
-  const std::int64_t now = os::ReadClock(CLOCK_MONOTONIC_COARSE);
-  if (now < next_topics_ns_) return absl::OkStatus();
-  next_topics_ns_ = now + kLookForTopicsNanos;
-  CORDWOOD_ASSIGN_OR_RETURN(const std::set<std::string> names, MatchingTopics());
-  for (const std::string& name : names) {
-    if (topics_.contains(name)) continue;
-    absl::StatusOr<std::unique_ptr<TopicReading>> topic = JoinTopic(name, OffsetReset::kEarliest);
-    if (topic.ok()) {
-      refused_.erase(name);
-      arriving_.push_back(*std::move(topic));
-    } else if (!absl::IsNotFound(topic.status()) && refused_.insert(name).second) {
-      // Once: the next look tries again without a word.
-      return topic.status();
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ConsumerState::CheckPollInterval(Consumer& self) {
-  if (options_.max_poll_interval == absl::InfiniteDuration() || last_poll_ns_ == 0 ||
-      topics_.empty() || mode_ == Mode::kAssigned) {
-    return absl::OkStatus();
-  }
-  const std::int64_t since = os::ReadClock(CLOCK_MONOTONIC_COARSE) - last_poll_ns_;
-  if (absl::Nanoseconds(since) <= options_.max_poll_interval) return absl::OkStatus();
-  const std::vector<TopicPartition> lost = Assignment();
-  for (const auto& [name, topic] : topics_) rejoin_.insert(name);
-  LeaveAll();
-  WatchAgain();
-  Call(self, options_.on_lost, lost);
-  return absl::AbortedError(absl::StrCat(
-      "there was no Poll for ", absl::FormatDuration(absl::Nanoseconds(since)),
-      ", which is over max_poll_interval: the partitions are given back; the next Poll joins "
-      "the group again"));
 }
 
 }  // namespace cordwood::internal

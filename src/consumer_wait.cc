@@ -75,7 +75,7 @@ void ConsumerState::MakeAllIdle() {
   }
 }
 
-void ConsumerState::TakeNews() {
+void ConsumerState::TakeNews(std::int64_t now_ns) {
   for (const auto& entry : topics_) {
     TopicReading& topic = *entry.second;
     const log::ControlHeader& header = topic.watched->control->header();
@@ -86,9 +86,8 @@ void ConsumerState::TakeNews() {
     });
     if (!whole) next_look_ns_ = 0;
   }
-  const std::int64_t now = os::ReadClock(CLOCK_MONOTONIC_COARSE);
-  if (now < next_look_ns_) return;
-  next_look_ns_ = now + (broker_->read_only() ? kReadOnlyLookNanos : kLookNanos);
+  if (now_ns < next_look_ns_) return;
+  next_look_ns_ = now_ns + (broker_->read_only() ? kReadOnlyLookNanos : kLookNanos);
   LookAtAll();
 }
 
@@ -132,6 +131,7 @@ void ConsumerState::Sleep(std::int64_t until_ns, std::uint32_t heard) {
   words_.clear();
   words_.push_back({&wake_, heard});
   words_.push_back({&broker_->consumers().closing(), 0});
+  if (member_ != nullptr) words_.push_back({&member_->bell(), member_->heard()});
   const bool read_only = broker_->read_only();
   if (!read_only) {
     for (const auto& [name, topic] : topics_) {
@@ -144,8 +144,10 @@ void ConsumerState::Sleep(std::int64_t until_ns, std::uint32_t heard) {
       words_.push_back({&header.bell, bell});
     }
   }
-  const std::int64_t now = os::MonotonicNanos();
-  os::FutexWaitAny(words_, std::min(until_ns - now, read_only ? kReadOnlyLookNanos : kLookNanos));
+  const std::int64_t look_ns = read_only            ? kReadOnlyLookNanos
+                               : member_ != nullptr ? group::Member::kLookNanos
+                                                    : kLookNanos;
+  os::FutexWaitAny(words_, std::min(until_ns - os::MonotonicNanos(), look_ns));
 }
 
 void ConsumerState::Wakeup() {
@@ -187,8 +189,8 @@ absl::StatusOr<int> ConsumerState::ReadyFd() {
 }
 
 bool ConsumerState::HasSomething() const {
-  return queued_ != 0 || !errors_.empty() || !leaving_.empty() || !arriving_.empty() ||
-         !rejoin_.empty() || wakeup_.load(std::memory_order_seq_cst);
+  return queued_ != 0 || !errors_.empty() || arriving_ != 0 || rejoin_ ||
+         (member_ != nullptr && member_->HasNews()) || wakeup_.load(std::memory_order_seq_cst);
 }
 
 void ConsumerState::TellReady() {
@@ -202,7 +204,7 @@ void ConsumerState::WatchAgain() {
   std::vector<std::shared_ptr<WatchedTopic>> topics;
   topics.reserve(topics_.size());
   for (const auto& [name, topic] : topics_) topics.push_back(topic->watched);
-  watcher_->Watch(event_fd_, std::move(topics), mode_ == Mode::kPattern);
+  watcher_->Watch(event_fd_, std::move(topics), member_, mode_ == Mode::kPattern);
 }
 
 }  // namespace cordwood::internal

@@ -42,11 +42,12 @@ void ReadyWatcher::Tell(int event_fd) {
 }
 
 void ReadyWatcher::Watch(int event_fd, std::vector<std::shared_ptr<WatchedTopic>> topics,
-                         bool every_second) {
+                         std::shared_ptr<const group::Member> member, bool every_second) {
   Watched watched{.event_fd = event_fd,
                   .every_second = every_second,
                   .topics = std::move(topics),
-                  .ring_next = {}};
+                  .ring_next = {},
+                  .member = std::move(member)};
   for (const auto& topic : watched.topics) {
     watched.ring_next.push_back(topic->control->header().ring_head.load(std::memory_order_acquire));
   }
@@ -102,6 +103,7 @@ void ReadyWatcher::Look(bool all) {
 
 bool ReadyWatcher::HasNews(Watched& watched, bool all) const {
   bool news = all && watched.every_second;
+  if (watched.member != nullptr && watched.member->NeedsPoll(os::MonotonicNanos())) news = true;
   for (std::size_t t = 0; t < watched.topics.size(); ++t) {
     const WatchedTopic& topic = *watched.topics[t];
     const int partitions = topic.control->partitions();
@@ -122,10 +124,19 @@ bool ReadyWatcher::HasNews(Watched& watched, bool all) const {
 
 void ReadyWatcher::Sleep(std::uint32_t heard) {
   std::vector<std::shared_ptr<WatchedTopic>> kept;  // what the words below lie in
+  std::vector<std::shared_ptr<const group::Member>> kept_too;
   std::vector<os::FutexWaiter> words = {{&changed_, heard}};
+  std::int64_t longest_ns = context_->read_only() ? kReadOnlyLookNanos : kLookNanos;
   if (!context_->read_only()) {
     absl::MutexLock lock(&mutex_);
     for (const Watched& watched : watched_) {
+      if (watched.member != nullptr) {
+        longest_ns = std::min(longest_ns, group::Member::kLookNanos);
+        // What it has not heard yet it has been told of: only what comes now counts.
+        const std::uint32_t rung = watched.member->bell().load(std::memory_order_acquire);
+        kept_too.push_back(watched.member);
+        words.push_back({&watched.member->bell(), rung});
+      }
       for (std::size_t t = 0; t < watched.topics.size(); ++t) {
         log::ControlHeader& header = watched.topics[t]->control->header();
         const std::uint32_t bell = header.bell.load(std::memory_order_acquire);
@@ -138,7 +149,7 @@ void ReadyWatcher::Sleep(std::uint32_t heard) {
       }
     }
   }
-  os::FutexWaitAny(words, context_->read_only() ? kReadOnlyLookNanos : kLookNanos);
+  os::FutexWaitAny(words, longest_ns);
 }
 
 absl::StatusOr<std::shared_ptr<ReadyWatcher>> ConsumerHub::Watcher(

@@ -23,6 +23,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "cordwood/group/membership.h"
 #include "cordwood/log/context.h"
 #include "cordwood/log/control.h"
 #include "cordwood/log/topic_files.h"
@@ -100,8 +101,10 @@ class ReadyWatcher {
   ReadyWatcher& operator=(const ReadyWatcher&) = delete;
   ~ReadyWatcher();
 
-  // Tells event_fd of news in these topics from now on; `every_second`: and once a second.
-  void Watch(int event_fd, std::vector<std::shared_ptr<WatchedTopic>> topics, bool every_second);
+  // Tells event_fd of news in these topics from now on, and of what there is to do for the
+  // member, if there is one; `every_second`: and once a second.
+  void Watch(int event_fd, std::vector<std::shared_ptr<WatchedTopic>> topics,
+             std::shared_ptr<const group::Member> member, bool every_second);
   // After this the watcher does not use event_fd any more.
   void Forget(int event_fd);
   // Tells all, and ends the thread. Also when it has ended.
@@ -115,6 +118,7 @@ class ReadyWatcher {
     bool every_second = false;
     std::vector<std::shared_ptr<WatchedTopic>> topics;
     std::vector<std::uint64_t> ring_next;  // by topic
+    std::shared_ptr<const group::Member> member;
   };
 
   void Run();

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/escaping.h"
+#include "cordwood/group/membership.h"
 #include "cordwood/log/directory.h"
 #include "cordwood/os/checksum.h"
 #include "tests/catch.h"
@@ -89,6 +90,10 @@ class Fixture {
   }
   std::optional<Offset> Committed(int partition) const {
     return group->committed(entries[static_cast<std::size_t>(partition)]);
+  }
+  std::shared_ptr<Member> Join() const {
+    return Member::Join(group, *directory, {.topics = {"orders"}}, BuiltInAssignor("sticky"))
+        .value();
   }
   absl::Status MakeDurable() { return group->WriteDurable(group->Changes(), Wait::kForTurn); }
   void Append(int partition) {
@@ -467,25 +472,12 @@ TEST_CASE("Offsets: a text is durable with its commit, and 4,096 bytes at most")
 
 // ---- Members and administration
 
-TEST_CASE("Offsets: a topic has one member in a group, and another topic another one") {
-  Fixture f;
-  const auto users = f.directory->CreateTopic("users", {}).value();
-  auto first = f.group->Join(f.Orders());
-  REQUIRE(first.ok());
-  CHECK(f.group->Join(f.Orders()).status().code() == absl::StatusCode::kFailedPrecondition);
-  CHECK(f.group->Join({users->id(), "users", 1}).ok());
-  CHECK(f.group->HasMember());
-  first->reset();
-  CHECK_FALSE(f.group->HasMember());
-  CHECK(f.group->Join(f.Orders()).ok());
-}
-
 TEST_CASE("Offsets: a group with a member is not deleted, one without is gone with all it had") {
   Fixture f;
   REQUIRE(f.Commit(0, 5).ok());
-  auto member = f.group->Join(f.Orders());
+  auto member = f.Join();
   CHECK(f.store->Delete("billing").code() == absl::StatusCode::kFailedPrecondition);
-  member->reset();
+  member.reset();
   CHECK(f.store->Delete("billing").ok());
   CHECK(f.store->List().empty());
   CHECK_FALSE(f.group->is_current());
@@ -509,7 +501,9 @@ TEST_CASE("Offsets: a description has every partition, with all that is there as
   CHECK_FALSE(group.partitions[1].committed.has_value());
   CHECK(group.partitions[1].lag == 1);
   CHECK(group.partitions[2].lag == 0);
-  const auto member = f.group->Join(f.Orders());
+  const auto member = f.Join();
+  CHECK(f.store->Describe("billing", *f.directory).value().state == "PreparingRebalance");
+  CHECK(member->Take().size() == 3);
   CHECK(f.store->Describe("billing", *f.directory).value().state == "Stable");
 }
 

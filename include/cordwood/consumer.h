@@ -10,12 +10,22 @@
 //     billing.Commit();
 //   }
 //
-// Subscribe makes it the member of its group that reads these topics, from where the group
-// has committed. In this version a group has one member per topic: another one that
-// subscribes is refused as long as the first one lives, in whichever process. Assign takes
-// partitions without asking anybody; with a group it reads and commits the group's offsets.
+// Subscribe makes it a member of its group: each partition of the topics that the group's
+// members have subscribed to is read by one of them, in whichever threads and processes they
+// are. One that joins, leaves or dies moves as few partitions as can be (or as
+// ConsumerOptions::assignor says), and holds up nobody whose partitions do not move: what it
+// is to have comes with its next Poll, once the owner until now has given it up in a Poll of
+// its own. A member is dead when its process is, which the others notice in some 100 ms; one
+// that is slow or stopped keeps what it has, unless max_poll_interval says otherwise. A commit
+// by one that has lost the partition is kAborted.
 //
-// Where a partition is begun: at the committed offset, else as ConsumerOptions::reset says.
+// Assign takes partitions without asking anybody; with a group it reads the group's offsets,
+// and commits them where no member owns the partition.
+//
+// Where a partition is begun: at the committed offset, else as ConsumerOptions::reset says; a
+// member with OffsetReset::kLatest commits that at once, so that the next owner skips nothing.
+// A topic that a pattern finds later, or that was deleted and made again, is read from its
+// start.
 // A position past the end, to which only a Seek can lead, is put back as `reset` says; with
 // OutOfRange::kError, or OffsetReset::kError, it is kOutOfRange.
 //
@@ -69,8 +79,9 @@ class Consumer {
 
   // Takes the place of what was subscribed before; an empty list gives all back. The
   // partitions are there from the next Poll on, which calls on_revoked and on_assigned.
-  // kNotFound: no such topic; kInvalidArgument: no group; kFailedPrecondition: somebody
-  // reads it in this group, the directory is read-only, or Assign was used.
+  // kNotFound: no such topic; kInvalidArgument: no group; kFailedPrecondition: the group uses
+  // another assignor, a member with the same group_instance_id is there, the directory is
+  // read-only, or Assign was used.
   absl::Status Subscribe(std::vector<std::string> topics);
   // Every topic whose whole name matches, now and later: Poll looks for new ones once a
   // second. ECMAScript's grammar. kInvalidArgument: it is no regular expression.
@@ -92,7 +103,7 @@ class Consumer {
 
   // The position of every partition, past gaps too. kFailedPrecondition: no group, or
   // something is behind what was committed and `force` is not set: then nothing is
-  // committed.
+  // committed. kAborted names a partition that this consumer has lost; the others are.
   absl::Status Commit(const CommitOptions& options = {});
   // The offset after that of the record.
   absl::Status Commit(const RecordView& record, const CommitOptions& options = {});

@@ -32,6 +32,10 @@
 
 namespace cordwood {
 
+namespace group {
+class Assignor;
+}  // namespace group
+
 class Consumer;
 class Partitioner;
 class Storage;
@@ -170,8 +174,12 @@ struct ConsumerOptions {
   bool verify_checksums = true;
   // A member that does not poll for so long loses its partitions; its next Poll is kAborted.
   absl::Duration max_poll_interval = absl::InfiniteDuration();
-  std::string group_instance_id = {};           // a static member: it may leave and come back
+  // A static member: when it has gone, its partitions are kept for it for session_timeout.
+  std::string group_instance_id = {};
   std::string assignor = "cooperative-sticky";  // "sticky", "range", "roundrobin", a user's own
+  absl::Duration session_timeout = absl::Seconds(45);
+  // In place of a built-in one: cordwood/group/assignor.h. Its name counts, not `assignor`.
+  std::shared_ptr<const group::Assignor> custom_assignor = {};
 };
 
 struct CommitOptions {

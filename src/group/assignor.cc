@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
 
 namespace cordwood::group {
 namespace {
@@ -230,6 +231,61 @@ Assignment AssignSticky(std::span<const AssignedMember> members,
   balance.DealOut();
   balance.Even();
   return balance.Result();
+}
+
+// ---- By name
+
+std::shared_ptr<const Assignor> BuiltInAssignor(std::string_view name) {
+  using Function = Assignment (*)(std::span<const AssignedMember>, std::span<const AssignedTopic>);
+  class BuiltIn : public Assignor {
+   public:
+    BuiltIn(std::string_view n, Function f) : name_(n), assign_(f) {}
+    std::string_view name() const override { return name_; }
+    Assignment Assign(std::span<const AssignedMember> members,
+                      std::span<const AssignedTopic> topics) const override {
+      return assign_(members, topics);
+    }
+
+   private:
+    const std::string_view name_;
+    const Function assign_;
+  };
+  static constexpr std::pair<std::string_view, Function> kBuiltIn[] = {
+      {"cooperative-sticky", AssignSticky},
+      {"sticky", AssignSticky},
+      {"range", AssignRange},
+      {"roundrobin", AssignRoundRobin},
+  };
+  for (const auto& [known, function] : kBuiltIn) {
+    if (known == name) return std::make_shared<BuiltIn>(known, function);
+  }
+  return nullptr;
+}
+
+absl::Status CheckAssignment(const Assignment& assignment, std::span<const AssignedMember> members,
+                             std::span<const AssignedTopic> topics) {
+  std::set<std::string_view> ids;
+  for (const AssignedMember& member : members) ids.insert(member.id);
+  std::map<std::string_view, int> partitions;
+  for (const AssignedTopic& topic : topics) partitions[topic.name] = topic.partitions;
+  std::set<std::pair<std::string_view, int>> given;
+  for (const auto& [id, list] : assignment) {
+    if (!ids.contains(id)) {
+      return absl::InvalidArgumentError(absl::StrCat("it names a member ", id, ", who is none"));
+    }
+    for (const TopicPartition& where : list) {
+      const auto topic = partitions.find(where.topic);
+      if (topic == partitions.end() || where.partition < 0 || where.partition >= topic->second) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("it gives away ", where.topic, "-", where.partition, ", which is none"));
+      }
+      if (!given.insert({where.topic, where.partition}).second) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("it gives ", where.topic, "-", where.partition, " to two members"));
+      }
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace cordwood::group

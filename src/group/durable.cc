@@ -42,8 +42,11 @@ std::vector<Group::Change> Group::Changes() const {
   if (live_ == nullptr) return changes;
   const int entries = EntriesKnown();
   for (int i = 0; i < entries; ++i) {
-    const std::uint64_t word = words_[i].word.load(std::memory_order_acquire);
-    if (word != words_[i].durable.load(std::memory_order_relaxed)) changes.push_back({i, word});
+    const std::uint64_t word = words_[i].word.load(std::memory_order_acquire) & kOffsetMask;
+    const std::optional<Offset> next = UnpackCommit(word);
+    if (next && word != words_[i].durable.load(std::memory_order_relaxed)) {
+      changes.push_back({i, *next});
+    }
   }
   return changes;
 }
@@ -57,10 +60,9 @@ absl::Status Group::WriteDurable(std::span<const Change> changes, Wait wait) {
   std::vector<Change> worth;
   for (const Change& change : changes) {
     const LiveEntry& live = words_[change.entry];
-    const std::optional<Offset> taken = UnpackCommit(change.word);
     const std::optional<Offset> now = UnpackCommit(live.word.load(std::memory_order_acquire));
-    if (taken && now &&
-        IsWorthWriting(*taken, *now, UnpackCommit(live.durable.load(std::memory_order_relaxed)))) {
+    if (now && IsWorthWriting(change.next, *now,
+                              UnpackCommit(live.durable.load(std::memory_order_relaxed)))) {
       worth.push_back(change);
     }
   }
@@ -72,7 +74,7 @@ absl::Status Group::WriteDurable(std::span<const Change> changes, Wait wait) {
     live_->syncing.store(1, std::memory_order_release);
     if (given_up || !WriteInPlace(worth).ok()) CORDWOOD_RETURN_IF_ERROR(WriteWhole(worth));
     for (const Change& change : worth) {
-      words_[change.entry].durable.store(change.word, std::memory_order_relaxed);
+      words_[change.entry].durable.store(PackCommit(0, change.next), std::memory_order_relaxed);
     }
     live_->syncing.store(0, std::memory_order_release);
   }
@@ -106,7 +108,7 @@ absl::Status Group::WriteInPlace(std::span<const Change> changes) {
                                                 ": entry ", sorted[i].entry, " is damaged"));
       }
       chunk[at] = *entry;
-      WriteSlot(chunk[at], *UnpackCommit(sorted[i].word));
+      WriteSlot(chunk[at], sorted[i].next);
     }
     // What lies between is written as it was read, which nobody else changes.
     CORDWOOD_RETURN_IF_ERROR(
@@ -121,7 +123,9 @@ absl::Status Group::WriteWhole(std::span<const Change> changes) {
   for (std::size_t i = 0; i < words.size(); ++i) {
     words[i] = words_[i].durable.load(std::memory_order_relaxed);
   }
-  for (const Change& change : changes) words[static_cast<std::size_t>(change.entry)] = change.word;
+  for (const Change& change : changes) {
+    words[static_cast<std::size_t>(change.entry)] = PackCommit(0, change.next);
+  }
   os::Folder& root = *context_->root;
   const std::string made = Path(".offsets-new");
   if (absl::Status old = root.Unlink(made); !old.ok() && !absl::IsNotFound(old)) return old;

@@ -16,13 +16,6 @@ constexpr int kEntriesAtOnce = 128;  // 64 KiB
 
 }  // namespace
 
-std::uint64_t MemberByteOf(const os::Bits128& topic_id) {
-  std::uint64_t word;
-  std::memcpy(&word, topic_id.data(), sizeof word);
-  // A lock's byte is a signed offset; bit 1 keeps off the two bytes with a meaning.
-  return word >> 2 | 2;
-}
-
 std::string UniqueFolder(Storage& storage, const char* prefix) {
   const os::Bits128 random = storage.Random128();
   const absl::string_view bytes(reinterpret_cast<const char*>(random.data()), random.size());

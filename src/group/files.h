@@ -21,7 +21,7 @@ inline constexpr char kDeletedPrefix[] = ".deleted-";
 
 inline constexpr std::uint64_t kMemberByte = 0;
 inline constexpr std::uint64_t kMakingLiveByte = 1;
-std::uint64_t MemberByteOf(const os::Bits128& topic_id);
+inline constexpr std::uint64_t kFirstSlotByte = 16;
 
 // For absl::StrCat, whose string_view is a type of its own in some builds.
 inline absl::string_view Piece(std::string_view text) { return {text.data(), text.size()}; }
@@ -48,7 +48,7 @@ inline std::uint64_t EntryAt(int entry) {
   return kHeaderBytes + static_cast<std::uint64_t>(entry) * sizeof(OffsetEntry);
 }
 inline std::uint64_t LiveEntryAt(int entry) {
-  return kHeaderBytes + static_cast<std::uint64_t>(entry) * sizeof(LiveEntry);
+  return kLiveEntriesAt + static_cast<std::uint64_t>(entry) * sizeof(LiveEntry);
 }
 
 }  // namespace cordwood::group

@@ -15,7 +15,7 @@
 namespace cordwood::group {
 namespace {
 
-constexpr std::size_t kLiveMapBytes = kHeaderBytes + kEntriesMax * sizeof(LiveEntry);
+constexpr std::size_t kLiveMapBytes = kLiveEntriesAt + kEntriesMax * sizeof(LiveEntry);
 constexpr std::uint64_t kLiveStepBytes = 4096;
 
 absl::Status Deleted(const std::string& name) {
@@ -78,14 +78,14 @@ absl::StatusOr<bool> Group::MapLive() {
   if (absl::IsNotFound(file.status())) return false;
   if (!file.ok()) return file.status();
   CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, (*file)->Info());
-  if (info.size < kHeaderBytes) return false;
+  if (info.size < kLiveEntriesAt) return false;
   CORDWOOD_ASSIGN_OR_RETURN(
       std::unique_ptr<os::Mapping> map,
       (*file)->Map(kLiveMapBytes, read_only ? os::Access::kRead : os::Access::kReadWrite));
   auto* header = reinterpret_cast<LiveHeader*>(map->data());
   const auto entries = static_cast<int>(
       std::min<std::uint32_t>(header->entries.load(std::memory_order_acquire), kEntriesMax));
-  if (header->magic != LiveHeader::kMagic || header->version != kOffsetsVersion ||
+  if (header->magic != LiveHeader::kMagic || header->version != LiveHeader::kVersion ||
       header->state.load(std::memory_order_acquire) != LiveHeader::kReady ||
       header->boot_id != context_->boot_id || header->inode != info.inode ||
       header->device != info.device || LiveEntryAt(entries) > info.size) {
@@ -93,7 +93,8 @@ absl::StatusOr<bool> Group::MapLive() {
   }
   live_map_ = std::move(map);
   live_ = header;
-  words_ = reinterpret_cast<LiveEntry*>(live_map_->data() + kHeaderBytes);
+  slots_ = reinterpret_cast<MemberSlot*>(live_map_->data() + kMembersAt);
+  words_ = reinterpret_cast<LiveEntry*>(live_map_->data() + kLiveEntriesAt);
   return true;
 }
 
@@ -121,13 +122,13 @@ absl::Status Group::MakeLive() {
   {
     CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
                               root.OpenFile(made, os::OpenMode::kCreate));
-    CORDWOOD_RETURN_IF_ERROR(file->Allocate(kHeaderBytes));
+    CORDWOOD_RETURN_IF_ERROR(file->Allocate(kLiveEntriesAt));
     CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, file->Info());
     CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::Mapping> map,
-                              file->Map(kHeaderBytes, os::Access::kReadWrite));
+                              file->Map(kLiveEntriesAt, os::Access::kReadWrite));
     auto* header = reinterpret_cast<LiveHeader*>(map->data());
     header->magic = LiveHeader::kMagic;
-    header->version = kOffsetsVersion;
+    header->version = LiveHeader::kVersion;
     header->boot_id = context_->boot_id;
     header->inode = info.inode;
     header->device = info.device;
@@ -163,19 +164,22 @@ absl::Status Group::Adopt() {
     const std::optional<OffsetEntry> entry = ReadEntry(bytes);
     if (entry) entries = std::max(entries, i + 1);
     const int newest = entry ? NewestSlot(*entry) : -1;
-    image.push_back(newest < 0 ? 0 : PackCommit(entry->slots[newest].offset));
+    image.push_back(newest < 0 ? 0 : PackCommit(0, entry->slots[newest].offset));
   }));
   identities_.resize(static_cast<std::size_t>(entries));
   CORDWOOD_RETURN_IF_ERROR(GrowLive(entries));
   for (int i = 0; i < std::min(entries, in_file); ++i) {
     const std::uint64_t slot = image[static_cast<std::size_t>(i)];
     if (slot == 0) continue;
-    std::uint64_t nothing = 0;
     if (words_[i].durable.load(std::memory_order_relaxed) == 0) {
       words_[i].durable.store(slot, std::memory_order_relaxed);
     }
-    // Fails, rightly, where somebody has committed meanwhile.
-    words_[i].word.compare_exchange_strong(nothing, slot, std::memory_order_acq_rel);
+    // Not where somebody has committed meanwhile.
+    std::uint64_t word = words_[i].word.load(std::memory_order_acquire);
+    while (!UnpackCommit(word) &&
+           !words_[i].word.compare_exchange_weak(
+               word, PackCommit(EpochOf(word), UnpackCommit(slot)), std::memory_order_acq_rel)) {
+    }
   }
   // Release: pairs with the acquire in EntriesKnown(); the words are there.
   live_->entries.store(static_cast<std::uint32_t>(entries), std::memory_order_release);
@@ -189,7 +193,7 @@ absl::Status Group::ReadImage() {
   return ReadEntries(*file, 0, in_file, [&](int, const OffsetEntry& bytes) {
     const std::optional<OffsetEntry> entry = ReadEntry(bytes);
     const int newest = entry ? NewestSlot(*entry) : -1;
-    image_.push_back(newest < 0 ? 0 : PackCommit(entry->slots[newest].offset));
+    image_.push_back(newest < 0 ? 0 : PackCommit(0, entry->slots[newest].offset));
   });
 }
 
@@ -309,6 +313,12 @@ absl::StatusOr<std::vector<TopicRef>> Group::Topics() {
   return topics;
 }
 
+absl::StatusOr<Group::Identity> Group::IdentityOf(int entry) {
+  absl::MutexLock lock(&mutex_);
+  CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
+  return identities_[static_cast<std::size_t>(entry)];
+}
+
 // ---- Committing
 
 std::optional<Offset> Group::committed(int entry) const {
@@ -316,48 +326,66 @@ std::optional<Offset> Group::committed(int entry) const {
   return UnpackCommit(words_[entry].word.load(std::memory_order_acquire));
 }
 
-absl::Status Group::Commit(int entry, Offset next, bool force) {
+absl::Status Group::Commit(int entry, Offset next, bool force, std::optional<std::uint16_t> epoch) {
   CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
   if (!is_current()) return Deleted(name_);
   if (next < 0 || next > kCommitMax) {
     return absl::InvalidArgumentError(
-        absl::StrCat("a commit of offset ", next, ": it is in [0, 2^48)"));
+        absl::StrCat("a commit of offset ", next, ": it is in [0, 2^48 - 2]"));
   }
-  std::atomic<std::uint64_t>& word = words_[entry].word;
-  std::uint64_t old = word.load(std::memory_order_acquire);
-  do {
+  LiveEntry& live = words_[entry];
+  std::uint64_t old = live.word.load(std::memory_order_acquire);
+  for (;;) {
+    if (epoch && EpochOf(old) != *epoch) {
+      return absl::AbortedError(absl::StrCat(
+          "group ", name_, " has given the partition away; what its new owner commits counts"));
+    }
+    // After the word: who becomes the owner later changes the word, and the CAS fails.
+    if (!epoch && live.owner.load(std::memory_order_acquire) != 0) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("a member of group ", name_, " owns the partition, and it alone commits"));
+    }
     const std::optional<Offset> now = UnpackCommit(old);
     if (now && *now > next && !force) {
       return absl::FailedPreconditionError(absl::StrCat("group ", name_, " has committed ", *now,
                                                         ", which is above ", next,
                                                         "; set CommitOptions::force to go back"));
     }
-    // A CAS, so that nobody's commit in between is lost unseen.
-  } while (!word.compare_exchange_weak(old, PackCommit(next), std::memory_order_acq_rel,
-                                       std::memory_order_acquire));
-  return absl::OkStatus();
+    // A CAS, so that nobody's commit in between is lost unseen, and who was the owner when
+    // it looked, but is not any more, commits nothing (rule 36).
+    if (live.word.compare_exchange_weak(old, PackCommit(EpochOf(old), next),
+                                        std::memory_order_acq_rel, std::memory_order_acquire)) {
+      return absl::OkStatus();
+    }
+  }
+}
+
+bool Group::IsOwner(int entry, std::optional<std::uint16_t> epoch) const {
+  return epoch ? EpochOf(words_[entry].word.load(std::memory_order_acquire)) == *epoch
+               : words_[entry].owner.load(std::memory_order_acquire) == 0;
 }
 
 // ---- Members
 
-absl::StatusOr<std::unique_ptr<Membership>> Group::Join(const TopicRef& topic) const {
-  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
-  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> members,
-                            context_->root->OpenFile(Path("members"), os::OpenMode::kReadWrite));
-  CORDWOOD_ASSIGN_OR_RETURN(const bool present,
-                            members->TryLock(os::LockKind::kShared, kMemberByte));
-  // The lock comes first: a Delete() that ended before it has left its mark.
-  if (!present || !is_current()) return Deleted(name_);
-  CORDWOOD_ASSIGN_OR_RETURN(const bool alone,
-                            members->TryLock(os::LockKind::kExclusive, MemberByteOf(topic.id)));
-  if (!alone) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "topic ", topic.name, " is read by another consumer of group ", name_,
-        ": a group has one member per topic in this version; close that consumer, or use "
-        "another group"));
+absl::Status Group::LockPresence(os::File& members) const {
+  const std::int64_t deadline = os::MonotonicNanos() + Turn::kWaitNanos;
+  for (;;) {
+    CORDWOOD_ASSIGN_OR_RETURN(const bool present,
+                              members.TryLock(os::LockKind::kShared, kMemberByte));
+    // The lock comes first: a Delete() that ended before it has left its mark.
+    if (!is_current()) return Deleted(name_);
+    if (present) return absl::OkStatus();
+    if (os::MonotonicNanos() >= deadline) {
+      return absl::UnavailableError(absl::StrCat(
+          "group ", name_, ": another process is deleting or resetting it and does not get on"));
+    }
+    absl::SleepFor(absl::Milliseconds(1));
   }
-  CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<os::LockKeeper> lock, members->KeepLocks());
-  return std::make_unique<Membership>(std::move(lock));
+}
+
+int Group::slots_used() const {
+  return static_cast<int>(
+      std::min<std::uint32_t>(live_->slots_used.load(std::memory_order_acquire), kMembersMax));
 }
 
 bool Group::HasMember() const {
@@ -365,6 +393,19 @@ bool Group::HasMember() const {
       context_->root->OpenFile(Path("members"), os::OpenMode::kRead);
   return members.ok() &&
          (*members)->IsLocked(os::LockKind::kExclusive, kMemberByte).value_or(false);
+}
+
+std::string Group::State() const {
+  if (!HasMember()) return "Empty";
+  if (live_ == nullptr) return "Stable";
+  const int known = EntriesKnown();
+  for (int i = 0; i < known; ++i) {
+    if (words_[i].owner.load(std::memory_order_relaxed) !=
+        words_[i].target.load(std::memory_order_relaxed)) {
+      return "PreparingRebalance";
+    }
+  }
+  return "Stable";
 }
 
 }  // namespace cordwood::group

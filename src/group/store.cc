@@ -162,7 +162,7 @@ absl::StatusOr<GroupDescription> GroupStore::Describe(std::string_view name,
   std::sort(topics.begin(), topics.end(),
             [](const TopicRef& a, const TopicRef& b) { return a.name < b.name; });
   GroupDescription description;
-  description.state = group->HasMember() ? "Stable" : "Empty";
+  description.state = group->State();
   for (TopicRef& topic : topics) {
     const absl::StatusOr<std::shared_ptr<log::TopicFiles>> files = directory.OpenTopic(topic.name);
     // Of a topic that was deleted, or whose name another one has now.

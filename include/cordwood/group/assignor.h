@@ -14,10 +14,14 @@
 #define CORDWOOD_GROUP_ASSIGNOR_H_
 
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "absl/base/attributes.h"
+#include "absl/status/status.h"
 #include "cordwood/record.h"
 
 namespace cordwood::group {
@@ -26,6 +30,7 @@ struct AssignedMember {
   std::string id = {};  // unique in the group; members take turns in its order
   std::vector<std::string> topics = {};
   std::vector<TopicPartition> owned = {};  // what it reads now
+  std::string instance_id = {};            // of a static member
 };
 
 struct AssignedTopic {
@@ -52,6 +57,31 @@ Assignment AssignRoundRobin(std::span<const AssignedMember> members,
 // also the goal of "cooperative-sticky", which differs in how it gets there.
 Assignment AssignSticky(std::span<const AssignedMember> members,
                         std::span<const AssignedTopic> topics);
+
+// A user's own assignor, for ConsumerOptions::custom_assignor. Every member of a group has
+// to bring one of the same name: whichever of them notices a change computes the assignment.
+//
+// Thread safety: Assign() may be called by several threads at a time; each call is made under
+// the group's roster lock, so others who join or leave wait for it.
+class Assignor {
+ public:
+  virtual ~Assignor() = default;
+  // Letters, digits and . _ - as in every name; none of the built-in ones.
+  virtual std::string_view name() const ABSL_ATTRIBUTE_LIFETIME_BOUND = 0;
+  // A pure function of its arguments. Partitions that it leaves out are read by nobody. A
+  // member or a partition that does not exist, or a partition for two members, is an error
+  // that Subscribe or Poll returns; then nobody's partitions change.
+  virtual Assignment Assign(std::span<const AssignedMember> members,
+                            std::span<const AssignedTopic> topics) const = 0;
+};
+
+// The built-in one of that name; null: there is none. "sticky" and "cooperative-sticky" are
+// the same: whatever the assignor, only what moves is given up.
+std::shared_ptr<const Assignor> BuiltInAssignor(std::string_view name);
+
+// OK, or in words what is wrong with an assignment.
+absl::Status CheckAssignment(const Assignment& assignment, std::span<const AssignedMember> members,
+                             std::span<const AssignedTopic> topics);
 
 }  // namespace cordwood::group
 

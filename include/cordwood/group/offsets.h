@@ -1,10 +1,11 @@
 // The committed offsets of groups, which outlive their processes and, once they are in
 // the durable image, a power cut. One folder a group: groups/<group>/
 //
-//   live      the word that every commit changes; believed in the boot it was made in
+//   live      what the members share in memory: group/live.h
 //   offsets   the durable image, written by the flush pass
 //   metadata  the strings that came with commits
 //   members   an empty file whose bytes are locks: who is a member
+//   member-N  what the member in slot N has subscribed to
 //
 // All integers are little-endian; what is not named is zero.
 //
@@ -32,7 +33,7 @@
 //         56      8  XXH3-64 of bytes 0 to 55
 //
 //   A slot is valid if and only if its checksum holds, its sequence is not 0, its offset
-//   is in [0, 2^48) and its topic id and partition are the entry's. Of two valid ones
+//   is in [0, 2^48 - 2] and its topic id and partition are the entry's. Of two valid ones
 //   the larger sequence counts. No valid slot: nothing was committed. Why two: the one
 //   that counts is never written over, so a torn write costs the commit that was being
 //   made durable and no other.
@@ -40,26 +41,6 @@
 //   without one it is no entry. Why: a damaged name costs the name.
 //   An entry whose topic id is not that of the topic of that name is of a topic that was
 //   deleted, and counts as none.
-//
-// LIVE: a header of 4,096 bytes, then 16 bytes for each entry of `offsets`.
-//
-//   position  bytes  header
-//          0      8  magic "CWLIVE_1"
-//          8      4  version, 1
-//         12      4  state: 1 ready, 2 replaced
-//         16     16  boot id
-//         32      8  inode of this file
-//         40      8  device of this file
-//         48      4  lock (os/shared_lock.h): adding entries, writing the other files
-//         52      4  number of entries
-//         56      4  1 while `offsets` is written and synced
-//         60      4  1 if `metadata` was written and not synced
-//   position  bytes  entry
-//          0      8  what is committed: owner epoch << 48 | offset; 0: nothing
-//          8      8  what the durable image has, in the same form
-//
-//   Believed if and only if state, boot id, inode and device are right; else it is made
-//   anew from `offsets` and replaced by rename. It is never synced.
 //
 // METADATA: 4,608 bytes for each entry of `offsets`, as far as any was written.
 //
@@ -74,10 +55,13 @@
 //   It counts while its offset is the committed one.
 //
 // MEMBERS: locks of open file descriptions, which the kernel drops with their process.
-//   byte 0       shared: there is a member; exclusive: the group is being deleted
+//   byte 0       shared: there is a member; exclusive: the group is being deleted or reset
 //   byte 1       exclusive: `live` is being made anew
-//   other bytes  exclusive: the member that reads a topic; the byte is the first 8 bytes
-//                of the topic's id, shifted right by 2, with bit 1 set
+//   byte 16 + N  exclusive: the member in slot N of `live` is there (rule 37)
+//
+// MEMBER-N: 8 bytes XXH3-64 of what follows; 4 bytes of text; then the text, lines that end
+// with a line feed: the assignor's name, group_instance_id or nothing, then the names of
+// topics. Written and read under the roster lock, never synced.
 
 #ifndef CORDWOOD_GROUP_OFFSETS_H_
 #define CORDWOOD_GROUP_OFFSETS_H_
@@ -99,6 +83,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "cordwood/describe.h"
+#include "cordwood/group/live.h"
 #include "cordwood/log/context.h"
 #include "cordwood/os/shared_lock.h"
 #include "cordwood/os/storage.h"
@@ -111,11 +96,9 @@ class Directory;
 namespace cordwood::group {
 
 inline constexpr std::uint32_t kOffsetsVersion = 1;
-inline constexpr std::uint64_t kHeaderBytes = 4096;  // of `offsets` and of `live`
+inline constexpr std::uint64_t kHeaderBytes = 4096;  // of `offsets`
 inline constexpr std::size_t kTopicNameBytesMax = 249;
 inline constexpr std::size_t kMetadataBytesMax = 4096;  // as Kafka's offset.metadata.max.bytes
-inline constexpr int kEntriesMax = 1 << 18;             // of a group
-inline constexpr Offset kCommitMax = (Offset{1} << 48) - 1;
 
 struct OffsetsHeader {
   std::uint64_t magic = 0x31545346464f5743;  // "CWOFFST1"
@@ -166,43 +149,6 @@ static_assert(sizeof(MetadataBlock) == 4608);
 static_assert(offsetof(MetadataBlock, checksum) == 32);
 static_assert(offsetof(MetadataBlock, text) == 64);
 
-struct LiveHeader {
-  static constexpr std::uint64_t kMagic = 0x315f4556494c5743;  // "CWLIVE_1"
-  static constexpr std::uint32_t kReady = 1;
-  static constexpr std::uint32_t kReplaced = 2;
-
-  std::uint64_t magic;
-  std::uint32_t version;
-  std::atomic<std::uint32_t> state;
-  os::Bits128 boot_id;
-  std::uint64_t inode;
-  std::uint64_t device;
-  os::SharedLock lock;
-  // Stored (release) by the owner of `lock`, after the entry is in both files.
-  std::atomic<std::uint32_t> entries;
-  std::atomic<std::uint32_t> syncing;
-  std::atomic<std::uint32_t> metadata_written;
-};
-static_assert(sizeof(LiveHeader) == 64);
-static_assert(offsetof(LiveHeader, lock) == 48);
-
-struct LiveEntry {
-  std::atomic<std::uint64_t> word;     // changed by CAS only
-  std::atomic<std::uint64_t> durable;  // stored by the owner of LiveHeader::lock
-};
-static_assert(sizeof(LiveEntry) == 16);
-
-// The forms of a live word. The epoch is that of the partition's owner; a group of one
-// member has but one.
-inline constexpr std::uint64_t kFirstEpoch = std::uint64_t{1} << 48;
-inline std::uint64_t PackCommit(Offset offset) {
-  return kFirstEpoch | static_cast<std::uint64_t>(offset);
-}
-inline std::optional<Offset> UnpackCommit(std::uint64_t word) {
-  if (word == 0) return std::nullopt;
-  return static_cast<Offset>(word & static_cast<std::uint64_t>(kCommitMax));
-}
-
 // Which of an entry's slots counts; -1: none.
 int NewestSlot(const OffsetEntry& entry);
 // The entry with the topic id and partition that it is about, by itself or by its newest
@@ -220,15 +166,6 @@ struct TopicRef {
   int partitions = 0;
 };
 
-// Being the member that reads one topic, until it is destroyed or the process dies.
-class Membership {
- public:
-  explicit Membership(std::unique_ptr<os::LockKeeper> lock) : lock_(std::move(lock)) {}
-
- private:
-  std::unique_ptr<os::LockKeeper> lock_;
-};
-
 // One group, as this process has it open.
 //
 // Thread and process safety: every operation. A commit takes no lock.
@@ -237,7 +174,13 @@ class Group {
   // What of an entry is to be made durable.
   struct Change {
     int entry = 0;
-    std::uint64_t word = 0;
+    Offset next = 0;
+  };
+  // What an entry is of; partition -1: it is none.
+  struct Identity {
+    os::Bits128 topic_id = {};
+    int partition = -1;
+    std::string topic = {};
   };
 
   // kNotFound: there is no such group, and `create` is false.
@@ -251,16 +194,36 @@ class Group {
 
   // The next offset to read. The entry is one that Entries() gave, here and below.
   std::optional<Offset> committed(int entry) const;
+  // By the owner with that epoch, kAborted if it is not the owner any more; or without an
+  // epoch by somebody who is no member, kFailedPrecondition if the partition has an owner.
   // kFailedPrecondition: what is committed is above `next`, and `force` is false.
-  absl::Status Commit(int entry, Offset next, bool force);
+  absl::Status Commit(int entry, Offset next, bool force,
+                      std::optional<std::uint16_t> epoch = std::nullopt);
+  // Whether a commit with that epoch could still be made.
+  bool IsOwner(int entry, std::optional<std::uint16_t> epoch) const;
   // The text of the commit that counts, if it came with one.
   absl::StatusOr<std::string> Metadata(int entry) const;
   // Before the commit of `next` that it comes with.
   absl::Status WriteMetadata(int entry, Offset next, std::string_view text);
 
-  // Makes the caller the member that reads the topic. kFailedPrecondition: somebody is.
-  absl::StatusOr<std::unique_ptr<Membership>> Join(const TopicRef& topic) const;
   bool HasMember() const;
+  // "Empty", "Stable", or "PreparingRebalance" while a partition is on its way to a member.
+  std::string State() const;
+  // Locks the byte that keeps others from deleting or resetting the group; the lock goes
+  // with the file. kFailedPrecondition: it was deleted.
+  absl::Status LockPresence(os::File& members) const;
+
+  absl::StatusOr<Identity> IdentityOf(int entry);
+
+  // The live page, for its members (group/membership.h). Not in a read-only open.
+  LiveHeader& live() const { return *live_; }
+  MemberSlot& slot(int number) const { return slots_[number]; }
+  LiveEntry& entry(int number) const { return words_[number]; }
+  int entries() const { return EntriesKnown(); }
+  int slots_used() const;
+  const log::Context& context() const { return *context_; }
+  // Of a file of the group, below the root.
+  std::string Path(std::string_view file) const { return folder_ + "/" + std::string(file); }
 
   // Every entry whose commit the durable image does not have.
   std::vector<Change> Changes() const;
@@ -278,17 +241,10 @@ class Group {
   bool is_current() const;
 
  private:
-  // What an entry is of; partition -1: it is none.
-  struct Identity {
-    os::Bits128 topic_id = {};
-    int partition = -1;
-    std::string topic = {};
-  };
   class Turn;
 
   Group(std::shared_ptr<const log::Context> context, const std::string& name);
 
-  std::string Path(std::string_view file) const { return folder_ + "/" + std::string(file); }
   // Maps `live`; false: there is none to believe.
   absl::StatusOr<bool> MapLive();
   absl::Status MakeLive();
@@ -313,6 +269,7 @@ class Group {
   // Null, in a read-only open only: no live page to believe. Then `image_` counts.
   std::unique_ptr<os::Mapping> live_map_;
   LiveHeader* live_ = nullptr;
+  MemberSlot* slots_ = nullptr;
   LiveEntry* words_ = nullptr;
   std::vector<std::uint64_t> image_;
 

@@ -1,0 +1,220 @@
+// In a Poll: what the group gives and takes, and topics that come and go.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "consumer_state.h"
+#include "cordwood/os/clock.h"
+#include "cordwood/status.h"
+#include "cordwood/status_macros.h"
+
+namespace cordwood::internal {
+
+// ---- Partitions
+
+absl::Status ConsumerState::Rebalance(Consumer& self, std::int64_t now_ns) {
+  if (rejoin_) {
+    std::set<std::string> names;
+    for (const auto& [name, id] : subscribed_) {
+      if (broker_->directory().OpenTopic(name).ok()) names.insert(name);
+    }
+    CORDWOOD_RETURN_IF_ERROR(SubscribeTo(names, mode_));
+  }
+  if (member_ == nullptr) return absl::OkStatus();
+  CORDWOOD_RETURN_IF_ERROR(member_->Look(now_ns));
+  if (!member_->HasNews() && arriving_ == 0) return absl::OkStatus();
+  // First, then the look: what comes later is heard next time.
+  member_->Hear();
+  CORDWOOD_RETURN_IF_ERROR(member_->Look(now_ns));
+  if (member_->IsEvicted()) {
+    return Lose(
+        self, absl::AbortedError(absl::StrCat(
+                  "this consumer did not poll within max_poll_interval, and group ", options_.group,
+                  " has given its partitions away; the next Poll joins "
+                  "the group again")));
+  }
+  GiveUp(self);
+  if (mode_ == Mode::kNone) {
+    LeaveAll();
+  } else {
+    TakeWhatIsOurs();
+  }
+  Welcome(self);
+  WatchAgain();
+  return absl::OkStatus();
+}
+
+// What another member is to have. It is still ours while on_revoked runs: nobody else reads
+// it until that has returned.
+void ConsumerState::GiveUp(Consumer& self) {
+  const std::vector<int> entries = member_->ToGiveUp();
+  if (entries.empty()) return;
+  const auto is_given_up = [&](int entry) {
+    return std::find(entries.begin(), entries.end(), entry) != entries.end();
+  };
+  std::vector<TopicPartition> revoked;
+  for (const auto& [name, topic] : topics_) {
+    // Of a topic that was deleted the next error tells, and then on_lost.
+    if (topic->files->is_deleted()) continue;
+    for (const auto& partition : topic->partitions) {
+      if (partition != nullptr && !partition->arriving && is_given_up(partition->entry)) {
+        revoked.push_back({name, partition->number});
+      }
+    }
+  }
+  Call(self, options_.on_revoked, revoked);
+  former_.insert(revoked.begin(), revoked.end());
+  std::vector<TopicReading*> empty;
+  for (const auto& [name, topic] : topics_) {
+    if (topic->files->is_deleted()) {
+      TellDeleted(*topic);
+      continue;
+    }
+    bool has_partition = false;
+    for (const auto& partition : topic->partitions) {
+      if (partition == nullptr) continue;
+      if (is_given_up(partition->entry)) {
+        Close(*topic, partition->number);
+      } else {
+        has_partition = true;
+      }
+    }
+    if (!has_partition) empty.push_back(topic.get());
+  }
+  for (TopicReading* topic : empty) Remove(topic);
+  std::erase_if(unopened_, [&](const group::Owned& o) { return is_given_up(o.entry); });
+  member_->GiveUp(entries);
+}
+
+void ConsumerState::TakeWhatIsOurs() {
+  for (const group::Owned& owned : member_->Take()) unopened_.push_back(owned);
+  std::vector<group::Owned> failed;
+  for (const group::Owned& owned : std::vector<group::Owned>(std::move(unopened_))) {
+    const absl::Status status = OpenOwned(owned);
+    if (status.ok()) continue;
+    failed.push_back(owned);
+    if (absl::IsNotFound(status)) {
+      member_->WantDecision();  // the topic is gone: nobody is to have it
+    } else if (told_.insert(std::string(status.message())).second) {
+      errors_.push_back({status, nullptr, nullptr});
+    }
+  }
+  unopened_ = std::move(failed);
+}
+
+absl::Status ConsumerState::OpenOwned(const group::Owned& owned) {
+  CORDWOOD_ASSIGN_OR_RETURN(const group::Group::Identity what, group_->IdentityOf(owned.entry));
+  auto known = topics_.find(what.topic);
+  if (known == topics_.end()) {
+    CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<TopicReading> opened, OpenTopic(what.topic));
+    if (opened->files->id() != what.topic_id) {
+      return absl::NotFoundError(absl::StrCat("topic ", what.topic, " is another one now"));
+    }
+    known = topics_.emplace(what.topic, std::move(opened)).first;
+  }
+  TopicReading& topic = *known->second;
+  if (topic.files->id() != what.topic_id || what.partition >= topic.files->partitions()) {
+    return absl::NotFoundError(absl::StrCat("topic ", what.topic, " is another one now"));
+  }
+  const OffsetReset reset =
+      appeared_.contains(what.topic) ? OffsetReset::kEarliest : options_.reset;
+  CORDWOOD_RETURN_IF_ERROR(OpenPartition(topic, what.partition, reset));
+  PartitionReading& partition = *topic.partitions[static_cast<std::size_t>(what.partition)];
+  partition.entry = owned.entry;
+  partition.epoch = owned.epoch;
+  partition.arriving = true;
+  ++arriving_;
+  if (const std::optional<Offset> committed = group_->committed(owned.entry)) {
+    partition.cursor.Seek(*committed);
+    partition.no_position = absl::OkStatus();
+  } else if (reset == OffsetReset::kLatest) {
+    // Else the next owner would begin at a later end, and skip what lies between.
+    return group_->Commit(owned.entry, partition.cursor.next_offset(), false, owned.epoch);
+  }
+  return absl::OkStatus();
+}
+
+void ConsumerState::Welcome(Consumer& self) {
+  if (arriving_ == 0) return;
+  std::vector<TopicPartition> assigned;
+  for (const auto& [name, topic] : topics_) {
+    for (const auto& partition : topic->partitions) {
+      if (partition == nullptr || !partition->arriving) continue;
+      partition->arriving = false;
+      --arriving_;
+      Enter(*partition);
+      assigned.push_back({name, partition->number});
+      former_.erase(assigned.back());
+    }
+  }
+  Call(self, options_.on_assigned, assigned);
+}
+
+// The next Poll joins again.
+absl::Status ConsumerState::Lose(Consumer& self, absl::Status why) {
+  const std::vector<TopicPartition> lost = Assignment();
+  LeaveAll();
+  former_.insert(lost.begin(), lost.end());
+  rejoin_ = true;
+  WatchAgain();
+  Call(self, options_.on_lost, lost);
+  return why;
+}
+
+absl::Status ConsumerState::CheckPollInterval(Consumer& self, std::int64_t now_ns) {
+  if (options_.max_poll_interval == absl::InfiniteDuration() || member_ == nullptr) {
+    return absl::OkStatus();
+  }
+  const std::int64_t since = last_poll_ns_ == 0 ? 0 : now_ns - last_poll_ns_;
+  if (absl::Nanoseconds(since) <= options_.max_poll_interval) {
+    member_->Polled(now_ns);
+    return absl::OkStatus();
+  }
+  return Lose(self, absl::AbortedError(absl::StrCat(
+                        "there was no Poll for ", absl::FormatDuration(absl::Nanoseconds(since)),
+                        ", which is over max_poll_interval: the partitions are given back; the "
+                        "next Poll joins the group again")));
+}
+
+// ---- Topics
+
+// Once a second: those that a pattern matches now, and what was deleted and made again.
+// What has appeared since is read from its start, whatever the reset is.
+absl::Status ConsumerState::LookForTopics(std::int64_t now_ns) {
+  if (member_ == nullptr || mode_ == Mode::kNone || now_ns < next_topics_ns_) {
+    return absl::OkStatus();
+  }
+  next_topics_ns_ = now_ns + kLookForTopicsNanos;
+  std::set<std::string> names;
+  for (const auto& [name, id] : subscribed_) names.insert(name);
+  if (mode_ == Mode::kPattern) {
+    CORDWOOD_ASSIGN_OR_RETURN(names, MatchingTopics());
+  }
+  std::map<std::string, os::Bits128> now;
+  for (const std::string& name : names) {
+    const absl::StatusOr<std::shared_ptr<log::TopicFiles>> topic =
+        broker_->directory().OpenTopic(name);
+    const auto known = subscribed_.find(name);
+    if (topic.ok()) {
+      if (known == subscribed_.end() || known->second != (*topic)->id()) appeared_.insert(name);
+      now[name] = (*topic)->id();
+    } else if (known != subscribed_.end()) {
+      now[name] = known->second;  // deleted: it may come back under its name
+    } else if (!absl::IsNotFound(topic.status()) &&
+               told_.insert(std::string(topic.status().message())).second) {
+      return topic.status();  // once: the next look tries again without a word
+    }
+  }
+  if (now != subscribed_) {
+    std::vector<std::string> there;
+    for (const auto& [name, id] : now) {
+      if (broker_->directory().OpenTopic(name).ok()) there.push_back(name);
+    }
+    CORDWOOD_RETURN_IF_ERROR(member_->Subscribe(there));
+    subscribed_ = std::move(now);
+  }
+  if (!unopened_.empty()) TakeWhatIsOurs();
+  return absl::OkStatus();
+}
+
+}  // namespace cordwood::internal
