@@ -280,6 +280,18 @@ TEST_CASE("Rule 36: the epoch of an owner that was thrown out commits nothing") 
   CHECK(f.group->entry(entry).owner == RefOfSlot(second->number()));
 }
 
+TEST_CASE("Rule 36: an owner that gave it up commits nothing once another has taken it") {
+  Fixture f(2);
+  const auto first = f.Join();
+  Fixture::Settle({first});
+  const std::map<int, std::uint16_t> before = first->owned();
+  const auto second = f.Join();
+  Fixture::Settle({first, second});
+  const int moved = second->owned().begin()->first;
+  CHECK(f.group->Commit(moved, 1, false, before.at(moved)).code() == absl::StatusCode::kAborted);
+  CHECK_FALSE(f.group->committed(moved).has_value());
+}
+
 TEST_CASE("Rule 36: who is no member commits only what nobody owns") {
   Fixture f;
   auto member = f.Join();
@@ -319,6 +331,18 @@ TEST_CASE("Members: an entry that was being taken from its owner is freed by the
   Fixture::Settle({first, second});
   CHECK(EntriesOf(*first).size() == 3);
   CHECK(EntriesOf(*second).size() == 3);
+}
+
+TEST_CASE("Members: an entry of a slot that is nobody's is freed by the next sweep") {
+  Fixture f;
+  const auto first = f.Join();
+  f.group->entry(3).owner = RefOfSlot(1);
+  f.group->live().slots_used = 2;
+  Fixture::Settle({first});
+  CHECK(EntriesOf(*first).size() == 5);
+  first->WantDecision();
+  REQUIRE(first->Look(Fixture::Now()).ok());
+  CHECK(first->Take().size() == 1);
 }
 
 TEST_CASE("Members: nonsense in the live page gives nobody anything, and no crash") {
@@ -368,6 +392,23 @@ TEST_CASE("Members: a static one that was killed has its time, too") {
   REQUIRE(first->Look(now + 61 * kSecond).ok());
   CHECK(state() == MemberState::kFree);
   CHECK(first->Take().size() == 3);
+}
+
+TEST_CASE("Members: static ones that are killed together keep each its own") {
+  Fixture f;
+  const auto worker = [](const std::string& id) {
+    return Subscription{.instance_id = id, .session_timeout_ns = 60 * kSecond};
+  };
+  const auto first = f.Join();
+  const Killed second(f, worker("worker-1"), {first});
+  const Killed third(f, worker("worker-2"), {first});
+  second.slot->state = MemberState::kJoined;  // as if nobody had looked in between
+  std::map<int, std::uint32_t> before;
+  for (int i = 0; i < 6; ++i) before[i] = f.group->entry(i).target;
+  f.group->live().wanted.fetch_add(1);
+  REQUIRE(first->Look(Fixture::Now() + kSecond).ok());
+  REQUIRE(third.slot->state.load() == MemberState::kAway);
+  for (int i = 0; i < 6; ++i) CHECK(f.group->entry(i).target == before[i]);
 }
 
 TEST_CASE("Members: two with one group_instance_id are refused in words") {
