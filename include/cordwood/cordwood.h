@@ -15,6 +15,7 @@
 // Users write absl::Now() and absl::Seconds() beside our names.
 #include "absl/time/clock.h"
 #include "cordwood/broker.h"
+#include "cordwood/completion.h"
 #include "cordwood/consumer.h"
 #include "cordwood/describe.h"
 #include "cordwood/options.h"
