@@ -112,6 +112,14 @@ absl::Status Broker::DeleteGroup(std::string_view group) const {
   return state_->groups().Delete(group);
 }
 
+absl::StatusOr<std::vector<OffsetChange>> Broker::ResetOffsets(std::string_view group,
+                                                               const ResetTo& to,
+                                                               const ResetOptions& options) const {
+  CORDWOOD_RETURN_IF_ERROR(Check());
+  if (!options.dry_run) CORDWOOD_RETURN_IF_ERROR(state_->context().CheckWritable());
+  return state_->groups().Reset(group, to, options, state_->directory());
+}
+
 // ---- The directory
 
 RecoveryReport Broker::recovery_report() const {

@@ -163,6 +163,8 @@ absl::Status BrokerState::Close() {
   // held for ever by one that the parent has.
   if (!directory_->context()->live->is_open()) return directory_->Close();
   consumers_.Close();
+  // A consumer that is kept open reads nothing from here on: others have its partitions.
+  groups_->ResignMembers();
   StopThread();
   absl::Status status;
   if (!read_only()) {

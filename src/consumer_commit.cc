@@ -32,22 +32,22 @@ absl::Status ConsumerState::CommitOffsets(const std::map<TopicPartition, Offset>
                                           const CommitOptions& options) {
   std::vector<Wanted> wanted;
   wanted.reserve(offsets.size());
-  absl::Status lost;
+  std::vector<TopicPartition> lost;
   for (const auto& [where, next] : offsets) {
     const absl::StatusOr<PartitionReading*> found = Find(where.topic, where.partition);
     if (found.ok()) {
       wanted.push_back({*found, next});
     } else if (absl::IsAborted(found.status())) {
-      lost.Update(found.status());
+      lost.push_back(where);
     } else {
       return found.status();
     }
   }
-  CORDWOOD_RETURN_IF_ERROR(Commit(wanted, options));
-  return lost;
+  return Commit(wanted, options, std::move(lost));
 }
 
-absl::Status ConsumerState::Commit(std::span<const Wanted> wanted, const CommitOptions& options) {
+absl::Status ConsumerState::Commit(std::span<const Wanted> wanted, const CommitOptions& options,
+                                   std::vector<TopicPartition> lost) {
   CORDWOOD_RETURN_IF_ERROR(CheckUsable());
   if (options_.group.empty()) {
     return absl::FailedPreconditionError(
@@ -68,7 +68,12 @@ absl::Status ConsumerState::Commit(std::span<const Wanted> wanted, const CommitO
                                                       ": a commit of offset ", w.next,
                                                       ", which is past the end ", end)));
     }
-    if (!group_->IsOwner(w.partition->entry, w.partition->epoch)) continue;  // told below
+    if (!group_->IsOwner(w.partition->entry, w.partition->epoch)) {
+      if (w.partition->epoch) continue;  // told below
+      return wrong(absl::FailedPreconditionError(
+          absl::StrCat(name.topic, "-", name.partition, ": a member of group ", options_.group,
+                       " owns it, and it alone commits")));
+    }
     const std::optional<Offset> now = group_->committed(w.partition->entry);
     if (now && *now > w.next && !options.force) {
       return wrong(absl::FailedPreconditionError(absl::StrCat(
@@ -78,18 +83,24 @@ absl::Status ConsumerState::Commit(std::span<const Wanted> wanted, const CommitO
   }
   // What this consumer has lost meanwhile is told of, and the rest committed all the same.
   std::vector<Wanted> committed;
-  absl::Status lost;
   for (const Wanted& w : wanted) {
     const absl::Status status = CommitOne(w, options);
     if (absl::IsAborted(status)) {
-      lost.Update(status);
+      lost.push_back({w.partition->topic->name(), w.partition->number});
       continue;
     }
     CORDWOOD_RETURN_IF_ERROR(status);
     if (options.durability == Durability::kDurable) committed.push_back(w);
   }
   if (!committed.empty()) CORDWOOD_RETURN_IF_ERROR(MakeDurable(committed));
-  return lost;
+  if (lost.empty()) return absl::OkStatus();
+  std::string names;
+  for (const TopicPartition& where : lost) {
+    absl::StrAppend(&names, names.empty() ? "" : ", ", where.topic, "-", where.partition);
+  }
+  return At(absl::AbortedError(absl::StrCat(names, ": group ", options_.group,
+                                            " has given them away; the others are committed")),
+            PartitionName{lost.front().topic, lost.front().partition});
 }
 
 absl::Status ConsumerState::CommitOne(const Wanted& wanted, const CommitOptions& options) {
@@ -101,9 +112,9 @@ absl::Status ConsumerState::CommitOne(const Wanted& wanted, const CommitOptions&
                              absl::StrCat(name.topic, "-", name.partition, ": ", status.message()));
     return At(named, name, wanted.next);
   };
-  if (!options.metadata.empty() && group_->IsOwner(partition.entry, partition.epoch)) {
-    CORDWOOD_RETURN_IF_ERROR(
-        told(group_->WriteMetadata(partition.entry, wanted.next, options.metadata)));
+  if (!options.metadata.empty()) {
+    CORDWOOD_RETURN_IF_ERROR(told(
+        group_->WriteMetadata(partition.entry, wanted.next, options.metadata, partition.epoch)));
   }
   return told(group_->Commit(partition.entry, wanted.next, options.force, partition.epoch));
 }

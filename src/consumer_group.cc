@@ -13,25 +13,19 @@ namespace cordwood::internal {
 // ---- Partitions
 
 absl::Status ConsumerState::Rebalance(Consumer& self, std::int64_t now_ns) {
-  if (rejoin_) {
-    std::set<std::string> names;
-    for (const auto& [name, id] : subscribed_) {
-      if (broker_->directory().OpenTopic(name).ok()) names.insert(name);
-    }
-    CORDWOOD_RETURN_IF_ERROR(SubscribeTo(names, mode_));
-  }
+  if (rejoin_) CORDWOOD_RETURN_IF_ERROR(Rejoin(now_ns));
   if (member_ == nullptr) return absl::OkStatus();
-  CORDWOOD_RETURN_IF_ERROR(member_->Look(now_ns));
+  TellLook(member_->Look(now_ns));
   if (!member_->HasNews() && arriving_ == 0) return absl::OkStatus();
-  // First, then the look: what comes later is heard next time.
+  // First, then the look: what comes later is heard next time. What cannot be decided holds
+  // up nothing that is.
   member_->Hear();
-  CORDWOOD_RETURN_IF_ERROR(member_->Look(now_ns));
+  TellLook(member_->Look(now_ns));
   if (member_->IsEvicted()) {
     return Lose(
         self, absl::AbortedError(absl::StrCat(
                   "this consumer did not poll within max_poll_interval, and group ", options_.group,
-                  " has given its partitions away; the next Poll joins "
-                  "the group again")));
+                  " has given its partitions away; the next Poll joins the group again")));
   }
   GiveUp(self);
   if (mode_ == Mode::kNone) {
@@ -42,6 +36,37 @@ absl::Status ConsumerState::Rebalance(Consumer& self, std::int64_t now_ns) {
   Welcome(self);
   WatchAgain();
   return absl::OkStatus();
+}
+
+// Once for each cause, however often it is met.
+void ConsumerState::TellLook(const absl::Status& status) {
+  if (!status.ok() && status.message() != look_error_)
+    errors_.push_back({status, nullptr, nullptr});
+  look_error_ = std::string(status.message());
+}
+
+// After max_poll_interval. Once a second, without waiting for anybody who is stopped.
+absl::Status ConsumerState::Rejoin(std::int64_t now_ns) {
+  if (now_ns < next_rejoin_ns_) return absl::OkStatus();
+  next_rejoin_ns_ = now_ns + kLookForTopicsNanos;
+  const auto rejoin = [&]() -> absl::Status {
+    std::set<std::string> names;
+    for (const auto& [name, id] : subscribed_) {
+      const absl::Status opened = broker_->directory().OpenTopic(name).status();
+      if (opened.ok()) names.insert(name);
+      if (!opened.ok() && !absl::IsNotFound(opened)) return opened;
+    }
+    const std::map<std::string, os::Bits128> before = subscribed_;
+    const std::set<std::string> appeared = appeared_;
+    CORDWOOD_RETURN_IF_ERROR(SubscribeTo(names, mode_, group::Group::Wait::kNotLong));
+    subscribed_.insert(before.begin(), before.end());  // what is gone may come back
+    appeared_ = appeared;
+    return absl::OkStatus();
+  };
+  const absl::Status status = rejoin();
+  const bool is_new = !status.ok() && status.message() != look_error_;
+  look_error_ = std::string(status.message());
+  return is_new ? status : absl::OkStatus();
 }
 
 // What another member is to have. It is still ours while on_revoked runs: nobody else reads
@@ -82,22 +107,23 @@ void ConsumerState::GiveUp(Consumer& self) {
     if (!has_partition) empty.push_back(topic.get());
   }
   for (TopicReading* topic : empty) Remove(topic);
-  std::erase_if(unopened_, [&](const group::Owned& o) { return is_given_up(o.entry); });
+  std::erase_if(unopened_, [&](const Unopened& u) { return is_given_up(u.owned.entry); });
   member_->GiveUp(entries);
 }
 
 void ConsumerState::TakeWhatIsOurs() {
-  for (const group::Owned& owned : member_->Take()) unopened_.push_back(owned);
-  std::vector<group::Owned> failed;
-  for (const group::Owned& owned : std::vector<group::Owned>(std::move(unopened_))) {
-    const absl::Status status = OpenOwned(owned);
-    if (status.ok()) continue;
-    failed.push_back(owned);
+  for (const group::Owned& owned : member_->Take()) unopened_.push_back({owned, false});
+  std::vector<Unopened> failed;
+  for (Unopened& unopened : std::exchange(unopened_, {})) {
+    const absl::Status status = OpenOwned(unopened.owned);
+    // kAborted: evicted just now, which the next look tells.
+    if (status.ok() || absl::IsAborted(status)) continue;
     if (absl::IsNotFound(status)) {
       member_->WantDecision();  // the topic is gone: nobody is to have it
-    } else if (told_.insert(std::string(status.message())).second) {
+    } else if (!std::exchange(unopened.told, true)) {
       errors_.push_back({status, nullptr, nullptr});
     }
+    failed.push_back(unopened);
   }
   unopened_ = std::move(failed);
 }
@@ -118,18 +144,23 @@ absl::Status ConsumerState::OpenOwned(const group::Owned& owned) {
   }
   const OffsetReset reset =
       appeared_.contains(what.topic) ? OffsetReset::kEarliest : options_.reset;
+  const std::optional<Offset> committed = group_->committed(owned.entry);
+  if (!committed && options_.reset == OffsetReset::kLatest) {
+    // Else the next owner would begin at a later end, and skip what lies between.
+    CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<log::Log> log,
+                              topic.files->OpenLog(what.partition));
+    const Offset from = reset == OffsetReset::kLatest ? log->end_offset() : log->start_offset();
+    CORDWOOD_RETURN_IF_ERROR(group_->Commit(owned.entry, from, false, owned.epoch));
+  }
   CORDWOOD_RETURN_IF_ERROR(OpenPartition(topic, what.partition, reset));
   PartitionReading& partition = *topic.partitions[static_cast<std::size_t>(what.partition)];
   partition.entry = owned.entry;
   partition.epoch = owned.epoch;
   partition.arriving = true;
   ++arriving_;
-  if (const std::optional<Offset> committed = group_->committed(owned.entry)) {
-    partition.cursor.Seek(*committed);
+  if (const std::optional<Offset> begin = group_->committed(owned.entry)) {
+    partition.cursor.Seek(*begin);
     partition.no_position = absl::OkStatus();
-  } else if (reset == OffsetReset::kLatest) {
-    // Else the next owner would begin at a later end, and skip what lies between.
-    return group_->Commit(owned.entry, partition.cursor.next_offset(), false, owned.epoch);
   }
   return absl::OkStatus();
 }
@@ -156,6 +187,7 @@ absl::Status ConsumerState::Lose(Consumer& self, absl::Status why) {
   LeaveAll();
   former_.insert(lost.begin(), lost.end());
   rejoin_ = true;
+  next_rejoin_ns_ = 0;
   WatchAgain();
   Call(self, options_.on_lost, lost);
   return why;
@@ -191,29 +223,37 @@ absl::Status ConsumerState::LookForTopics(std::int64_t now_ns) {
     CORDWOOD_ASSIGN_OR_RETURN(names, MatchingTopics());
   }
   std::map<std::string, os::Bits128> now;
+  std::vector<std::string> there;
   for (const std::string& name : names) {
     const absl::StatusOr<std::shared_ptr<log::TopicFiles>> topic =
         broker_->directory().OpenTopic(name);
     const auto known = subscribed_.find(name);
     if (topic.ok()) {
+      refused_.erase(name);
       if (known == subscribed_.end() || known->second != (*topic)->id()) appeared_.insert(name);
       now[name] = (*topic)->id();
+      there.push_back(name);
     } else if (known != subscribed_.end()) {
-      now[name] = known->second;  // deleted: it may come back under its name
-    } else if (!absl::IsNotFound(topic.status()) &&
-               told_.insert(std::string(topic.status().message())).second) {
-      return topic.status();  // once: the next look tries again without a word
+      now[name] = known->second;  // deleted, it may come back under its name
+      if (!absl::IsNotFound(topic.status())) there.push_back(name);
+    } else if (!absl::IsNotFound(topic.status()) && refused_.insert(name).second) {
+      errors_.push_back({topic.status(), nullptr, nullptr});  // once, till it could be opened
     }
   }
+  is_missing_one_ = there.size() < now.size();
   if (now != subscribed_) {
-    std::vector<std::string> there;
-    for (const auto& [name, id] : now) {
-      if (broker_->directory().OpenTopic(name).ok()) there.push_back(name);
+    const absl::Status status = member_->Subscribe(there, group::Group::Wait::kNotLong);
+    // Who decides may be stopped: the others' reading goes on, and the next look tries again.
+    if (!absl::IsUnavailable(status)) TellLook(status);
+    if (status.ok()) {
+      subscribed_ = std::move(now);
+      std::erase_if(former_,
+                    [&](const TopicPartition& p) { return !subscribed_.contains(p.topic); });
     }
-    CORDWOOD_RETURN_IF_ERROR(member_->Subscribe(there));
-    subscribed_ = std::move(now);
   }
-  if (!unopened_.empty()) TakeWhatIsOurs();
+  // A bell may have been lost with who rang it.
+  TakeWhatIsOurs();
+  WatchAgain();
   return absl::OkStatus();
 }
 

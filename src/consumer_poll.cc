@@ -256,6 +256,7 @@ absl::Status ConsumerState::TakeError(Consumer& self) {
     List(*error.deleted, lost);
     Remove(error.deleted);
     former_.insert(lost.begin(), lost.end());
+    is_missing_one_ = true;
     if (member_ != nullptr) member_->WantDecision();
     WatchAgain();
     Call(self, options_.on_lost, lost);

@@ -141,6 +141,10 @@ class ConsumerState {
     PartitionReading* partition = nullptr;
     TopicReading* deleted = nullptr;  // to be unassigned with it
   };
+  struct Unopened {
+    group::Owned owned;
+    bool told = false;
+  };
   struct Wanted {
     PartitionReading* partition = nullptr;
     Offset next = 0;
@@ -164,18 +168,22 @@ class ConsumerState {
   void Abandon();
 
   // consumer_subscribe.cc
-  absl::Status SubscribeTo(const std::set<std::string>& topics, Mode mode);
+  absl::Status SubscribeTo(const std::set<std::string>& topics, Mode mode,
+                           group::Group::Wait wait = group::Group::Wait::kForTurn);
   void RemoveDeleted();
   absl::StatusOr<std::unique_ptr<TopicReading>> OpenTopic(const std::string& name) const;
   absl::Status OpenPartition(TopicReading& topic, int partition, OffsetReset reset);
   absl::Status OpenEntries(TopicReading& topic);
   absl::StatusOr<std::set<std::string>> MatchingTopics() const;
   absl::Status OpenGroup();
-  absl::StatusOr<std::shared_ptr<group::Member>> Join(const std::set<std::string>& topics) const;
+  absl::StatusOr<std::shared_ptr<group::Member>> Join(const std::set<std::string>& topics,
+                                                      group::Group::Wait wait) const;
 
   // consumer_group.cc
   absl::Status LookForTopics(std::int64_t now_ns);
   absl::Status Rebalance(Consumer& self, std::int64_t now_ns);
+  void TellLook(const absl::Status& status);
+  absl::Status Rejoin(std::int64_t now_ns);
   void GiveUp(Consumer& self);
   void TakeWhatIsOurs();
   absl::Status OpenOwned(const group::Owned& owned);
@@ -212,7 +220,8 @@ class ConsumerState {
   absl::Status Cancelled(const std::stop_token& stop);
 
   // consumer_commit.cc
-  absl::Status Commit(std::span<const Wanted> wanted, const CommitOptions& options);
+  absl::Status Commit(std::span<const Wanted> wanted, const CommitOptions& options,
+                      std::vector<TopicPartition> lost = {});
   absl::Status CommitOne(const Wanted& wanted, const CommitOptions& options);
   absl::Status MakeDurable(std::span<const Wanted> wanted);
   absl::Status CommitAfterPoll();
@@ -240,10 +249,13 @@ class ConsumerState {
   std::shared_ptr<group::Member> member_;
   std::map<std::string, os::Bits128> subscribed_;  // the topics, and what they were
   std::set<std::string> appeared_;                 // of these, since it has subscribed
-  std::vector<group::Owned> unopened_;             // owned, and not to be read (yet)
+  std::vector<Unopened> unopened_;                 // owned, and not to be read (yet)
   std::set<TopicPartition> former_;                // were owned, and are not any more
-  std::set<std::string> told_;                     // errors that come again and again
+  std::set<std::string> refused_;                  // topics that cannot be opened, and told
+  std::string look_error_;                         // the last one, and told
+  bool is_missing_one_ = false;                    // a topic of subscribed_ was deleted
   bool rejoin_ = false;                            // after max_poll_interval
+  std::int64_t next_rejoin_ns_ = 0;
   std::optional<std::regex> pattern_;
   std::int64_t next_topics_ns_ = 0;
   std::int64_t last_poll_ns_ = 0;

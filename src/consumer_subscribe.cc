@@ -41,7 +41,8 @@ absl::Status ConsumerState::SubscribePattern(std::string_view pattern) {
   return status;
 }
 
-absl::Status ConsumerState::SubscribeTo(const std::set<std::string>& topics, Mode mode) {
+absl::Status ConsumerState::SubscribeTo(const std::set<std::string>& topics, Mode mode,
+                                        group::Group::Wait wait) {
   CORDWOOD_RETURN_IF_ERROR(CheckUsable());
   CORDWOOD_RETURN_IF_ERROR(CheckOutsideCallback("Subscribe"));
   if (options_.group.empty()) {
@@ -54,7 +55,6 @@ absl::Status ConsumerState::SubscribeTo(const std::set<std::string>& topics, Mod
         "Subscribe on a consumer that uses Assign: Assign an empty list first");
   }
   CORDWOOD_RETURN_IF_ERROR(CommitAfterPoll());
-  RemoveDeleted();
   CORDWOOD_RETURN_IF_ERROR(OpenGroup());
   std::map<std::string, os::Bits128> subscribed;
   for (const std::string& name : topics) {
@@ -63,12 +63,14 @@ absl::Status ConsumerState::SubscribeTo(const std::set<std::string>& topics, Mod
     subscribed[name] = topic->id();
   }
   if (member_ != nullptr) {
-    CORDWOOD_RETURN_IF_ERROR(member_->Subscribe({topics.begin(), topics.end()}));
+    CORDWOOD_RETURN_IF_ERROR(member_->Subscribe({topics.begin(), topics.end()}, wait));
   } else if (mode != Mode::kNone) {
-    CORDWOOD_ASSIGN_OR_RETURN(member_, Join(topics));
+    CORDWOOD_ASSIGN_OR_RETURN(member_, Join(topics, wait));
+    last_poll_ns_ = 0;
   }
   subscribed_ = std::move(subscribed);
   appeared_.clear();
+  std::erase_if(former_, [&](const TopicPartition& p) { return !topics.contains(p.topic); });
   rejoin_ = false;
   mode_ = mode;
   if (member_ != nullptr) TakeWhatIsOurs();
@@ -79,7 +81,7 @@ absl::Status ConsumerState::SubscribeTo(const std::set<std::string>& topics, Mod
 }
 
 absl::StatusOr<std::shared_ptr<group::Member>> ConsumerState::Join(
-    const std::set<std::string>& topics) const {
+    const std::set<std::string>& topics, group::Group::Wait wait) const {
   const bool is_watched = options_.max_poll_interval != absl::InfiniteDuration();
   return group::Member::Join(
       group_, broker_->directory(),
@@ -89,7 +91,8 @@ absl::StatusOr<std::shared_ptr<group::Member>> ConsumerState::Join(
        .poll_interval_max_ns =
            is_watched ? absl::ToInt64Nanoseconds(options_.max_poll_interval) : 0},
       options_.custom_assignor != nullptr ? options_.custom_assignor
-                                          : group::BuiltInAssignor(options_.assignor));
+                                          : group::BuiltInAssignor(options_.assignor),
+      wait);
 }
 
 absl::Status ConsumerState::Assign(std::vector<TopicPartition> partitions) {

@@ -147,7 +147,9 @@ void ConsumerState::Sleep(std::int64_t until_ns, std::uint32_t heard) {
   const std::int64_t look_ns = read_only            ? kReadOnlyLookNanos
                                : member_ != nullptr ? group::Member::kLookNanos
                                                     : kLookNanos;
-  os::FutexWaitAny(words_, std::min(until_ns - os::MonotonicNanos(), look_ns));
+  // Asleep in Poll it is not overdue.
+  const std::int64_t interval_ns = absl::ToInt64Nanoseconds(options_.max_poll_interval);
+  os::FutexWaitAny(words_, std::min({until_ns - os::MonotonicNanos(), look_ns, interval_ns / 2}));
 }
 
 void ConsumerState::Wakeup() {
@@ -189,7 +191,7 @@ absl::StatusOr<int> ConsumerState::ReadyFd() {
 }
 
 bool ConsumerState::HasSomething() const {
-  return queued_ != 0 || !errors_.empty() || arriving_ != 0 || rejoin_ ||
+  return queued_ != 0 || !errors_.empty() || arriving_ != 0 || (rejoin_ && next_rejoin_ns_ == 0) ||
          (member_ != nullptr && member_->HasNews()) || wakeup_.load(std::memory_order_seq_cst);
 }
 
@@ -204,7 +206,9 @@ void ConsumerState::WatchAgain() {
   std::vector<std::shared_ptr<WatchedTopic>> topics;
   topics.reserve(topics_.size());
   for (const auto& [name, topic] : topics_) topics.push_back(topic->watched);
-  watcher_->Watch(event_fd_, std::move(topics), member_, mode_ == Mode::kPattern);
+  const bool looks_for_topics =
+      mode_ == Mode::kPattern || is_missing_one_ || !unopened_.empty() || rejoin_;
+  watcher_->Watch(event_fd_, std::move(topics), member_, looks_for_topics);
 }
 
 }  // namespace cordwood::internal

@@ -97,6 +97,10 @@ void ReadyWatcher::Run() {
 
 void ReadyWatcher::Look(bool all) {
   for (Watched& watched : watched_) {
+    // Before the look: what is rung later ends the next sleep.
+    if (watched.member != nullptr) {
+      watched.rung = watched.member->bell().load(std::memory_order_acquire);
+    }
     if (HasNews(watched, all)) Tell(watched.event_fd);
   }
 }
@@ -132,10 +136,8 @@ void ReadyWatcher::Sleep(std::uint32_t heard) {
     for (const Watched& watched : watched_) {
       if (watched.member != nullptr) {
         longest_ns = std::min(longest_ns, group::Member::kLookNanos);
-        // What it has not heard yet it has been told of: only what comes now counts.
-        const std::uint32_t rung = watched.member->bell().load(std::memory_order_acquire);
         kept_too.push_back(watched.member);
-        words.push_back({&watched.member->bell(), rung});
+        words.push_back({&watched.member->bell(), watched.rung});
       }
       for (std::size_t t = 0; t < watched.topics.size(); ++t) {
         log::ControlHeader& header = watched.topics[t]->control->header();

@@ -119,6 +119,7 @@ class ReadyWatcher {
     std::vector<std::shared_ptr<WatchedTopic>> topics;
     std::vector<std::uint64_t> ring_next;  // by topic
     std::shared_ptr<const group::Member> member;
+    std::uint32_t rung = 0;  // what its group's bell was before the last look
   };
 
   void Run();

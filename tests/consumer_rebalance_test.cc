@@ -12,6 +12,8 @@
 
 #include "cordwood/consumer.h"
 #include "cordwood/group/assignor.h"
+#include "cordwood/group/offsets.h"
+#include "cordwood/log/directory.h"
 #include "tests/support/consumer_fixture.h"
 
 namespace cordwood {
@@ -232,6 +234,17 @@ TEST_CASE("Rebalance: who polls too late loses all to the others, and commits no
   CHECK(slow.Has().size() == 1);
 }
 
+TEST_CASE("Rebalance: who subscribes again after a pause has not polled too late") {
+  World world;
+  Worker worker(world, {.max_poll_interval = absl::Milliseconds(50)});
+  worker.Poll();
+  REQUIRE(worker.consumer->Subscribe({}).ok());
+  worker.consumer->Poll(absl::ZeroDuration()).IgnoreError();
+  absl::SleepFor(absl::Milliseconds(150));
+  REQUIRE(worker.consumer->Subscribe({"orders"}).ok());
+  CHECK(worker.consumer->Poll(absl::ZeroDuration()).ok());
+}
+
 // ---- Where a partition is begun
 
 TEST_CASE("Rebalance: with kLatest the next owner goes on where the group began") {
@@ -271,6 +284,21 @@ TEST_CASE("Rebalance: a topic that a pattern finds later is shared, and read fro
   std::sort(read.begin(), read.end());
   CHECK(read == List{"x", "y"});
   CHECK(shared());
+}
+
+TEST_CASE("Rebalance: a topic that appeared is not skipped by an owner that comes later") {
+  World world;
+  const ConsumerOptions latest{.reset = OffsetReset::kLatest};
+  {
+    Worker first(world, latest);
+    REQUIRE(first.consumer->SubscribePattern("orders.*").ok());
+    world.broker.CreateTopic("orders-eu").value();
+    world.Send(0, "x", "orders-eu");
+    CHECK(Values(first.consumer->Poll(kLong).value()) == List{"x"});
+  }
+  Worker second(world, latest);
+  REQUIRE(second.consumer->SubscribePattern("orders.*").ok());
+  CHECK(Values(second.consumer->Poll(kLong).value()) == List{"x"});
 }
 
 TEST_CASE("Rebalance: a topic that is deleted is lost by each of its readers, not revoked") {
@@ -377,6 +405,74 @@ TEST_CASE("Rebalance: options that cannot be are kInvalidArgument") {
               .session_timeout = absl::ZeroDuration()}) == absl::StatusCode::kInvalidArgument);
   CHECK(code({.group = "billing", .custom_assignor = std::make_shared<Greedy>("range")}) ==
         absl::StatusCode::kInvalidArgument);
+}
+
+TEST_CASE("Rebalance: a decision that cannot be made is told once, and polls go on") {
+  World world({{"orders", 2}});
+  const auto greedy = std::make_shared<Greedy>();
+  Worker first(world, {.custom_assignor = greedy});
+  std::optional<Worker> second(std::in_place, world, ConsumerOptions{.custom_assignor = greedy});
+  first.Poll();
+  greedy->spoil = 1;
+  second.reset();
+  int told = 0;
+  world.SendMany(0, 3);
+  List read;
+  const absl::Time until = absl::Now() + absl::Milliseconds(500);
+  while (absl::Now() < until) {  // several looks
+    const absl::StatusOr<RecordBatch> batch = first.consumer->Poll(absl::Milliseconds(10));
+    if (!batch.ok()) {
+      CHECK(Has(batch.status(), "greedy"));
+      ++told;
+      continue;
+    }
+    for (const std::string& value : Values(*batch)) read.push_back(value);
+  }
+  CHECK(told == 1);
+  CHECK(read.size() == 3);
+}
+
+TEST_CASE("Rebalance: a process that is stopped while it decides holds up nobody's reading") {
+  World world;
+  Worker worker(world);
+  REQUIRE(worker.consumer->SubscribePattern("orders.*").ok());
+  worker.Poll();
+  // Another open has the lock, as if it were stopped.
+  RecoveryReport report;
+  const auto directory = log::Directory::Open(world.dir.path() / "data", {}, {}, report).value();
+  const auto group =
+      group::GroupStore::Open(directory->context()).value()->OpenGroup("billing", false).value();
+  REQUIRE(group->live().roster_lock.TryLock(*directory->context()->owners));
+  world.broker.CreateTopic("orders-eu").value();
+  world.Send(0, "new", "orders-eu");
+  const absl::Time until = absl::Now() + absl::Milliseconds(2500);
+  for (int i = 0; absl::Now() < until; ++i) {  // two looks for topics
+    world.Send(0, std::to_string(i));
+    REQUIRE(Values(worker.consumer->Poll(absl::Milliseconds(100)).value()) ==
+            List{std::to_string(i)});
+    absl::SleepFor(absl::Milliseconds(5));  // the pace
+  }
+  CHECK(worker.Has() == world.All());
+  group->live().roster_lock.Unlock();
+  CHECK(Values(worker.consumer->Poll(kLong).value()) == List{"new"});
+}
+
+TEST_CASE("Rebalance: when a broker is closed others have what its consumers had") {
+  World world({{"orders", 2}});
+  Broker other = Broker::Open(world.dir.path() / "data").value();
+  Consumer consumer = other.NewConsumer({.group = "billing"}).value();
+  REQUIRE(consumer.Subscribe({"orders"}).ok());
+  Worker worker(world);
+  for (int i = 0; i < 3; ++i) {
+    REQUIRE(consumer.Poll(absl::ZeroDuration()).ok());
+    worker.Poll();
+  }
+  REQUIRE(worker.Has().size() == 1);
+  REQUIRE(other.Close().ok());
+  for (int i = 0; i < 1000 && worker.Has().size() < 2; ++i) {
+    REQUIRE(worker.consumer->Poll(absl::Milliseconds(10)).ok());
+  }
+  CHECK(worker.Has() == world.All());
 }
 
 // ---- The eventfd

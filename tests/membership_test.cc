@@ -3,6 +3,7 @@
 #include "cordwood/group/membership.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <memory>
 #include <set>
@@ -229,6 +230,15 @@ TEST_CASE("Rule 37: a dead member's partitions go to the next who looks, with a 
   }
 }
 
+TEST_CASE("Rule 37: a join that fails loses nobody the partitions of a dead member") {
+  Fixture f;
+  const auto first = f.Join();
+  const Killed second(f, {}, {first});
+  REQUIRE_FALSE(f.TryJoin({}, "range").ok());
+  REQUIRE(first->Look(Fixture::Now() + kSecond).ok());
+  CHECK(first->Take().size() == 3);
+}
+
 TEST_CASE("Rule 37: a look is made every 100 ms and not in between") {
   Fixture f;
   const auto first = f.Join();
@@ -278,6 +288,19 @@ TEST_CASE("Rule 36: the epoch of an owner that was thrown out commits nothing") 
   first->Leave();
   CHECK(EntriesOf(*second).size() == 6);
   CHECK(f.group->entry(entry).owner == RefOfSlot(second->number()));
+}
+
+TEST_CASE("Rule 36: one that is evicted takes nothing any more") {
+  Fixture f;
+  const auto first = f.Join({.poll_interval_max_ns = kSecond});
+  const auto second = f.Join();
+  REQUIRE(second->Look(Fixture::Now() + 2 * kSecond).ok());
+  REQUIRE(first->IsEvicted());
+  // As if it had looked at the target before it was evicted.
+  second->GiveUp(second->ToGiveUp());
+  f.group->entry(0).target = RefOfSlot(first->number());
+  CHECK(first->Take().empty());
+  CHECK(f.group->entry(0).owner == 0U);
 }
 
 TEST_CASE("Rule 36: an owner that gave it up commits nothing once another has taken it") {
@@ -353,6 +376,7 @@ TEST_CASE("Members: nonsense in the live page gives nobody anything, and no cras
   f.group->entry(1).owner = 4'000'000;
   f.group->slot(7).state = static_cast<MemberState>(99);
   f.group->live().slots_used = 4'000'000;
+  f.group->live().entries = 4'000'000'000;
   const auto second = f.Join();
   first->Hear();
   first->GiveUp(first->ToGiveUp());
@@ -392,6 +416,18 @@ TEST_CASE("Members: a static one that was killed has its time, too") {
   REQUIRE(first->Look(now + 61 * kSecond).ok());
   CHECK(state() == MemberState::kFree);
   CHECK(first->Take().size() == 3);
+}
+
+TEST_CASE("Members: a static one may be away for ever") {
+  Fixture f;
+  const auto first = f.Join();
+  const Subscription worker{.instance_id = "worker-1",
+                            .session_timeout_ns = std::numeric_limits<std::int64_t>::max()};
+  auto second = f.Join(worker);
+  Fixture::Settle({first, second});
+  second.reset();
+  REQUIRE(first->Look(Fixture::Now() + 1'000'000 * kSecond).ok());
+  CHECK(f.group->slot(1).state.load() == MemberState::kAway);
 }
 
 TEST_CASE("Members: static ones that are killed together keep each its own") {

@@ -39,8 +39,8 @@
 //   33   with the directory; storage_test: the file system's name
 //   34   rules_files_test; log_test: "the first record at or after a time"
 //   35   with retention
-//   36   with groups
-//   37   with groups
+//   36   membership_test, process/group_process_test
+//   37   membership_test, process/group_process_test
 //   38   here
 //   39   here, process/rules_process_test
 //   40   process/rules_process_test

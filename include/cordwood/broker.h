@@ -84,8 +84,15 @@ class Broker {
                           const std::map<std::string, std::string>& properties) const;
   absl::Status CreatePartitions(std::string_view name, int new_count) const;
   std::vector<std::string> ListGroups() const;
-  // kFailedPrecondition: it has a member.
+  // kFailedPrecondition: it has a member, living or away.
   absl::Status DeleteGroup(std::string_view group) const;
+  // Commits for a group where it is to go on, back too, and says what it changed, in order of
+  // topics and partitions: what a dry run says is what the reset does, if no one commits or
+  // appends in between. A group that there is not yet is made, if partitions are named.
+  // kFailedPrecondition: it has a member, living or away, and then nothing is changed;
+  // kNotFound: no such group, topic or partition.
+  absl::StatusOr<std::vector<OffsetChange>> ResetOffsets(std::string_view group, const ResetTo& to,
+                                                         const ResetOptions& options = {}) const;
 
   RecoveryReport recovery_report() const;
 

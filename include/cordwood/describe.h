@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "cordwood/options.h"
 #include "cordwood/record.h"
 
@@ -26,11 +27,36 @@ struct PartitionProgress {
   std::optional<Offset> committed = {};  // the next one to read; none: nothing was committed
   Offset end = 0;
   std::int64_t lag = 0;  // end less committed; of a group that has not begun, all that is there
+  // How long ago the first of these records was stamped; zero where there is none.
+  absl::Duration lag_age = absl::ZeroDuration();
+  std::string metadata = {};  // of the commit that counts
+  std::string member = {};    // the id of the one that reads it; empty: nobody does
+};
+
+struct GroupMember {
+  std::string id = {};           // of this life: "member-0003"
+  std::string instance_id = {};  // ConsumerOptions::group_instance_id
+  // A static member that has gone, whose partitions are kept for it.
+  bool is_away = false;
+  int pid = 0;  // of its process, as that one sees itself: containers have numbers of their own
+  absl::Time since = absl::InfinitePast();
+  std::vector<std::string> topics = {};         // that it has subscribed to
+  std::vector<TopicPartition> assignment = {};  // what it reads
 };
 
 struct GroupDescription {
   std::string state = {};  // Kafka's words: "Empty", "PreparingRebalance", "Stable"
   std::vector<PartitionProgress> partitions = {};
+  std::vector<GroupMember> members = {};
+  std::string assignor = {};  // of its members
+};
+
+// What a reset did to one partition, or would do.
+struct OffsetChange {
+  TopicPartition where = {};
+  std::optional<Offset> from = {};  // none: nothing was committed
+  Offset to = 0;
+  friend bool operator==(const OffsetChange&, const OffsetChange&) = default;
 };
 
 struct TopicDescription {

@@ -27,6 +27,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "cordwood/record.h"
 
@@ -186,6 +187,41 @@ struct CommitOptions {
   Durability durability = Durability::kPublished;
   std::string metadata = {};
   bool force = false;  // the offsets may be before those committed, which else is refused
+};
+
+// Where a group is to go on. What lies outside a partition's records is its start or its end.
+class ResetTo {
+ public:
+  static ResetTo Earliest() { return ResetTo(Kind::kEarliest); }
+  static ResetTo Latest() { return ResetTo(Kind::kLatest); }
+  static ResetTo At(Offset offset) { return ResetTo(Kind::kOffset, offset); }
+  // The first record stamped then or later, else the end.
+  static ResetTo Time(absl::Time time) { return ResetTo(Kind::kTime, 0, time); }
+  // Back to the time that is so long ago.
+  static ResetTo Ago(absl::Duration duration) {
+    return ResetTo(Kind::kTime, 0, absl::Now() - duration);
+  }
+  // By so many from what is committed, or from the start where nothing is; below 0: back.
+  static ResetTo Shift(std::int64_t by) { return ResetTo(Kind::kShift, by); }
+
+  enum class Kind { kEarliest, kLatest, kOffset, kTime, kShift };
+  Kind kind() const { return kind_; }
+  std::int64_t number() const { return number_; }  // the offset, or the shift
+  absl::Time time() const { return time_; }
+
+ private:
+  explicit ResetTo(Kind kind, std::int64_t number = 0, absl::Time time = {})
+      : kind_(kind), number_(number), time_(time) {}
+
+  Kind kind_;
+  std::int64_t number_;
+  absl::Time time_;
+};
+
+struct ResetOptions {
+  // None: all that the group has. Partition -1: every partition of the topic.
+  std::vector<TopicPartition> partitions = {};
+  bool dry_run = false;  // says what it would do, and does nothing
 };
 
 // --- The directory --------------------------------------------------------------------------

@@ -52,11 +52,9 @@ std::vector<Group::Change> Group::Changes() const {
 }
 
 absl::Status Group::WriteDurable(std::span<const Change> changes, Wait wait) {
-  absl::MutexLock lock(&mutex_);
   Turn turn(*this);
   CORDWOOD_RETURN_IF_ERROR(
       turn.Take(wait == Wait::kForTurn ? Turn::kWaitNanos : Turn::kPassWaitNanos));
-  CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
   std::vector<Change> worth;
   for (const Change& change : changes) {
     const LiveEntry& live = words_[change.entry];
@@ -119,12 +117,19 @@ absl::Status Group::WriteInPlace(std::span<const Change> changes) {
 
 // From what is in memory: the old file's pages are not to be believed any more.
 absl::Status Group::WriteWhole(std::span<const Change> changes) {
-  std::vector<std::uint64_t> words(identities_.size());
+  std::vector<Identity> identities;
+  {
+    absl::MutexLock lock(&mutex_);
+    CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
+    identities = identities_;
+  }
+  std::vector<std::uint64_t> words(identities.size());
   for (std::size_t i = 0; i < words.size(); ++i) {
     words[i] = words_[i].durable.load(std::memory_order_relaxed);
   }
   for (const Change& change : changes) {
-    words[static_cast<std::size_t>(change.entry)] = PackCommit(0, change.next);
+    const auto at = static_cast<std::size_t>(change.entry);
+    if (at < words.size()) words[at] = PackCommit(0, change.next);
   }
   os::Folder& root = *context_->root;
   const std::string made = Path(".offsets-new");
@@ -133,8 +138,7 @@ absl::Status Group::WriteWhole(std::span<const Change> changes) {
                             root.OpenFile(made, os::OpenMode::kCreate));
   CORDWOOD_RETURN_IF_ERROR(
       WriteImage(*file, static_cast<int>(words.size()), [&](int i) -> OffsetEntry {
-        mutex_.AssertHeld();
-        const Identity& identity = identities_[static_cast<std::size_t>(i)];
+        const Identity& identity = identities[static_cast<std::size_t>(i)];
         if (identity.partition < 0) return OffsetEntry();
         OffsetEntry entry = MakeEntry(identity.topic_id, identity.topic, identity.partition);
         const std::optional<Offset> offset = UnpackCommit(words[static_cast<std::size_t>(i)]);
@@ -147,17 +151,18 @@ absl::Status Group::WriteWhole(std::span<const Change> changes) {
 
 // ---- Texts
 
-absl::Status Group::WriteMetadata(int entry, Offset next, std::string_view text) {
+absl::Status Group::WriteMetadata(int entry, Offset next, std::string_view text,
+                                  std::optional<std::uint16_t> epoch) {
   CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
   if (text.size() > kMetadataBytesMax) {
     return absl::InvalidArgumentError(absl::StrCat("a commit's metadata of ", text.size(),
                                                    " bytes: ", kMetadataBytesMax, " at most"));
   }
-  absl::MutexLock lock(&mutex_);
+  CORDWOOD_ASSIGN_OR_RETURN(const Identity identity, IdentityOf(entry));
   Turn turn(*this);
   CORDWOOD_RETURN_IF_ERROR(turn.Take());
-  CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
-  const Identity& identity = identities_[static_cast<std::size_t>(entry)];
+  // Whose partition it is not any more must not write over the text of who has it now.
+  if (!IsOwner(entry, epoch)) return absl::OkStatus();
   MetadataBlock block;
   block.offset = next;
   block.text_bytes = static_cast<std::uint32_t>(text.size());

@@ -5,11 +5,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "cordwood/group/membership.h"
 #include "cordwood/group/offsets.h"
 #include "cordwood/os/checksum.h"
 #include "cordwood/os/clock.h"
 #include "cordwood/status_macros.h"
 #include "group/files.h"
+#include "group/roster.h"
 #include "group/turn.h"
 
 namespace cordwood::group {
@@ -91,6 +93,7 @@ absl::StatusOr<bool> Group::MapLive() {
       header->device != info.device || LiveEntryAt(entries) > info.size) {
     return false;
   }
+  live_file_ = *std::move(file);
   live_map_ = std::move(map);
   live_ = header;
   slots_ = reinterpret_cast<MemberSlot*>(live_map_->data() + kMembersAt);
@@ -146,13 +149,13 @@ absl::Status Group::MakeLive() {
 // entry whose maker died, or, on a device that was cut off and mounted again in one boot,
 // may have lost words.
 absl::Status Group::Adopt() {
-  absl::MutexLock lock(&mutex_);
   Turn turn(*this);
   CORDWOOD_RETURN_IF_ERROR(turn.Take());
+  absl::MutexLock lock(&mutex_);
   CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
                             context_->root->OpenFile(Path("offsets"), os::OpenMode::kRead));
   CORDWOOD_ASSIGN_OR_RETURN(const int in_file, EntriesIn(*file));
-  int entries = static_cast<int>(live_->entries.load(std::memory_order_acquire));
+  int entries = EntriesKnown();
   std::vector<std::uint64_t> image;
   image.reserve(static_cast<std::size_t>(in_file));
   identities_.clear();
@@ -207,10 +210,18 @@ bool Group::is_current() const {
 
 int Group::EntriesKnown() const {
   if (live_ == nullptr) return static_cast<int>(image_.size());
-  // Acquire: pairs with the release of who adds entries. Bounded by what is mapped; the
-  // file has blocks up to there, because it was made longer before.
-  return static_cast<int>(
+  // Acquire: pairs with the release of who adds entries, after the file was made longer.
+  const auto entries = static_cast<int>(
       std::min<std::uint32_t>(live_->entries.load(std::memory_order_acquire), kEntriesMax));
+  if (entries <= entries_in_file_.load(std::memory_order_relaxed)) return entries;
+  // What the page says is believed as far as the file has it.
+  const absl::StatusOr<os::FileInfo> info = live_file_->Info();
+  if (info.ok() && info->size >= kLiveEntriesAt) {
+    entries_in_file_.store(static_cast<int>(std::min<std::uint64_t>(
+                               (info->size - kLiveEntriesAt) / sizeof(LiveEntry), kEntriesMax)),
+                           std::memory_order_relaxed);
+  }
+  return std::min(entries, entries_in_file_.load(std::memory_order_relaxed));
 }
 
 void Group::AddIdentity(const OffsetEntry& bytes) {
@@ -268,12 +279,12 @@ absl::Status Group::AddEntries(const TopicRef& topic, std::span<const int> parti
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<int>> Group::Entries(const TopicRef& topic, bool add) {
-  absl::MutexLock lock(&mutex_);
+absl::StatusOr<std::vector<int>> Group::Entries(const TopicRef& topic, bool add, Wait wait) {
   std::vector<int> entries(static_cast<std::size_t>(topic.partitions), kNoEntry);
   std::vector<int> missing;
-  const auto look = [&] {
+  const auto look = [&]() -> absl::Status {
     mutex_.AssertHeld();
+    CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
     missing.clear();
     for (int p = 0; p < topic.partitions; ++p) {
       const auto found = index_.find({topic.id, p});
@@ -283,17 +294,31 @@ absl::StatusOr<std::vector<int>> Group::Entries(const TopicRef& topic, bool add)
         entries[static_cast<std::size_t>(p)] = found->second;
       }
     }
+    return absl::OkStatus();
   };
-  CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
-  look();
+  {
+    absl::MutexLock lock(&mutex_);
+    CORDWOOD_RETURN_IF_ERROR(look());
+  }
   if (missing.empty() || !add) return entries;
   Turn turn(*this);
-  CORDWOOD_RETURN_IF_ERROR(turn.Take());
+  CORDWOOD_RETURN_IF_ERROR(
+      turn.Take(wait == Wait::kForTurn ? Turn::kWaitNanos : Turn::kPassWaitNanos));
+  absl::MutexLock lock(&mutex_);
   // Once more, as nobody else can add one now.
-  CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
-  look();
+  CORDWOOD_RETURN_IF_ERROR(look());
   if (!missing.empty()) CORDWOOD_RETURN_IF_ERROR(AddEntries(topic, missing));
-  look();
+  CORDWOOD_RETURN_IF_ERROR(look());
+  return entries;
+}
+
+absl::StatusOr<std::vector<int>> Group::EntriesNamed(std::string_view topic) {
+  absl::MutexLock lock(&mutex_);
+  CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
+  std::vector<int> entries;
+  for (std::size_t i = 0; i < identities_.size(); ++i) {
+    if (identities_[i].topic == topic) entries.push_back(static_cast<int>(i));
+  }
   return entries;
 }
 
@@ -316,6 +341,10 @@ absl::StatusOr<std::vector<TopicRef>> Group::Topics() {
 absl::StatusOr<Group::Identity> Group::IdentityOf(int entry) {
   absl::MutexLock lock(&mutex_);
   CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
+  if (static_cast<std::size_t>(entry) >= identities_.size()) {
+    return absl::DataLossError(
+        absl::StrCat(context_->root->path(), "/", Path("live"), ": entry ", entry, " is gone"));
+  }
   return identities_[static_cast<std::size_t>(entry)];
 }
 
@@ -341,7 +370,7 @@ absl::Status Group::Commit(int entry, Offset next, bool force, std::optional<std
           "group ", name_, " has given the partition away; what its new owner commits counts"));
     }
     // After the word: who becomes the owner later changes the word, and the CAS fails.
-    if (!epoch && live.owner.load(std::memory_order_acquire) != 0) {
+    if (!epoch && !IsOwner(entry, epoch)) {
       return absl::FailedPreconditionError(
           absl::StrCat("a member of group ", name_, " owns the partition, and it alone commits"));
     }
@@ -360,15 +389,32 @@ absl::Status Group::Commit(int entry, Offset next, bool force, std::optional<std
   }
 }
 
-bool Group::IsOwner(int entry, std::optional<std::uint16_t> epoch) const {
-  return epoch ? EpochOf(words_[entry].word.load(std::memory_order_acquire)) == *epoch
-               : words_[entry].owner.load(std::memory_order_acquire) == 0;
+int Group::OwnerOf(int entry) const {
+  return live_ == nullptr ? -1 : SlotOfRef(words_[entry].owner.load(std::memory_order_relaxed));
+}
+
+void Group::Sweep() {
+  const absl::StatusOr<std::unique_ptr<os::File>> probe =
+      context_->root->OpenFile(Path("members"), os::OpenMode::kReadWrite);
+  if (!probe.ok()) return;
+  Roster roster(*this, **probe);
+  if (roster.TryTake()) roster.Sweep(os::ReadClock(CLOCK_MONOTONIC_COARSE));
+}
+
+bool Group::IsOwner(int entry, std::optional<std::uint16_t> epoch) {
+  const LiveEntry& live = words_[entry];
+  if (epoch) return EpochOf(live.word.load(std::memory_order_acquire)) == *epoch;
+  if (live.owner.load(std::memory_order_acquire) == 0) return true;
+  // The last member may have died, and nobody noticed.
+  Sweep();
+  return live.owner.load(std::memory_order_acquire) == 0;
 }
 
 // ---- Members
 
-absl::Status Group::LockPresence(os::File& members) const {
-  const std::int64_t deadline = os::MonotonicNanos() + Turn::kWaitNanos;
+absl::Status Group::LockPresence(os::File& members, Wait wait) const {
+  const std::int64_t deadline =
+      os::MonotonicNanos() + (wait == Wait::kForTurn ? Turn::kWaitNanos : 0);
   for (;;) {
     CORDWOOD_ASSIGN_OR_RETURN(const bool present,
                               members.TryLock(os::LockKind::kShared, kMemberByte));
@@ -380,6 +426,23 @@ absl::Status Group::LockPresence(os::File& members) const {
           "group ", name_, ": another process is deleting or resetting it and does not get on"));
     }
     absl::SleepFor(absl::Milliseconds(1));
+  }
+}
+
+void Group::Register(const std::shared_ptr<Member>& member) {
+  absl::MutexLock lock(&mutex_);
+  std::erase_if(members_, [](const std::weak_ptr<Member>& m) { return m.expired(); });
+  members_.push_back(member);
+}
+
+void Group::ResignMembers() {
+  std::vector<std::weak_ptr<Member>> members;
+  {
+    absl::MutexLock lock(&mutex_);
+    members.swap(members_);
+  }
+  for (const std::weak_ptr<Member>& weak : members) {
+    if (const std::shared_ptr<Member> member = weak.lock()) member->Resign();
   }
 }
 
@@ -395,15 +458,30 @@ bool Group::HasMember() const {
          (*members)->IsLocked(os::LockKind::kExclusive, kMemberByte).value_or(false);
 }
 
+std::vector<int> Group::MemberSlots() const {
+  std::vector<int> slots;
+  const int used = live_ == nullptr ? 0 : slots_used();
+  const absl::StatusOr<std::unique_ptr<os::File>> probe =
+      context_->root->OpenFile(Path("members"), os::OpenMode::kRead);
+  if (!probe.ok()) return slots;
+  const std::int64_t now_ns = os::ReadClock(CLOCK_MONOTONIC_COARSE);
+  for (int i = 0; i < used; ++i) {
+    if (IsMember(*this, **probe, i, now_ns)) slots.push_back(i);
+  }
+  return slots;
+}
+
 std::string Group::State() const {
   if (!HasMember()) return "Empty";
   if (live_ == nullptr) return "Stable";
   const int known = EntriesKnown();
   for (int i = 0; i < known; ++i) {
-    if (words_[i].owner.load(std::memory_order_relaxed) !=
-        words_[i].target.load(std::memory_order_relaxed)) {
-      return "PreparingRebalance";
-    }
+    const std::uint32_t owner = words_[i].owner.load(std::memory_order_relaxed);
+    const std::uint32_t target = words_[i].target.load(std::memory_order_relaxed);
+    const int slot = SlotOfRef(target);
+    const bool is_kept = owner == 0 && slot >= 0 &&
+                         slots_[slot].state.load(std::memory_order_relaxed) == MemberState::kAway;
+    if (owner != target && !is_kept) return "PreparingRebalance";
   }
   return "Stable";
 }

@@ -18,17 +18,19 @@ namespace cordwood::group {
 namespace {
 
 // Longer than any decision takes; a process that keeps the lock longer is named.
-constexpr std::int64_t kJoinWaitNanos = 30'000'000'000;
+std::int64_t NanosOf(Group::Wait wait) {
+  return wait == Group::Wait::kForTurn ? 30'000'000'000 : 10'000'000;
+}
 
 std::int64_t Now() { return os::ReadClock(CLOCK_MONOTONIC_COARSE); }
 
 absl::Status AddTopics(Group& group, log::Directory& directory,
-                       const std::vector<std::string>& topics) {
+                       const std::vector<std::string>& topics, Group::Wait wait) {
   for (const std::string& name : topics) {
     CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<log::TopicFiles> topic,
                               directory.OpenTopic(name));
     CORDWOOD_RETURN_IF_ERROR(
-        group.Entries({topic->id(), topic->name(), topic->partitions()}, true).status());
+        group.Entries({topic->id(), topic->name(), topic->partitions()}, true, wait).status());
   }
   return absl::OkStatus();
 }
@@ -49,36 +51,36 @@ Member::~Member() { Leave(); }
 absl::StatusOr<std::shared_ptr<Member>> Member::Join(std::shared_ptr<Group> group,
                                                      log::Directory& directory,
                                                      const Subscription& subscription,
-                                                     std::shared_ptr<const Assignor> assignor) {
+                                                     std::shared_ptr<const Assignor> assignor,
+                                                     Group::Wait wait) {
   CORDWOOD_RETURN_IF_ERROR(group->context().CheckWritable());
-  CORDWOOD_RETURN_IF_ERROR(AddTopics(*group, directory, subscription.topics));
+  CORDWOOD_RETURN_IF_ERROR(AddTopics(*group, directory, subscription.topics, wait));
   auto member = std::shared_ptr<Member>(
       new Member(std::move(group), directory, subscription, std::move(assignor)));
   Group& g = *member->group_;
   os::Folder& root = *g.context().root;
   CORDWOOD_ASSIGN_OR_RETURN(member->probe_,
                             root.OpenFile(g.Path("members"), os::OpenMode::kReadWrite));
-  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> members,
+  CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<os::File> members,
                             root.OpenFile(g.Path("members"), os::OpenMode::kReadWrite));
-  CORDWOOD_RETURN_IF_ERROR(g.LockPresence(*members));
-  CORDWOOD_RETURN_IF_ERROR(member->Enter(*members));
+  CORDWOOD_RETURN_IF_ERROR(g.LockPresence(*members, wait));
+  CORDWOOD_RETURN_IF_ERROR(member->Enter(std::move(members), wait));
+  g.Register(member);
   return member;
 }
 
-absl::Status Member::Enter(os::File& members) {
+absl::Status Member::Enter(std::unique_ptr<os::File> members, Group::Wait wait) {
   Roster roster(*group_, *probe_);
-  CORDWOOD_RETURN_IF_ERROR(roster.Take(kJoinWaitNanos));
+  CORDWOOD_RETURN_IF_ERROR(roster.Take(NanosOf(wait)));
   const std::int64_t now = Now();
   roster.Sweep(now);
   CORDWOOD_ASSIGN_OR_RETURN(const auto others, roster.Members());
   int wanted = -1;
   for (const auto& [number, other] : others) {
-    if (other.assignor != assignor_->name()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("group ", group_->name(), " has members with the assignor ", other.assignor,
-                       ", and this "
-                       "one has ",
-                       Piece(assignor_->name()), "; they have to be the same"));
+    if (!other.assignor.empty() && other.assignor != assignor_->name()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "group ", group_->name(), " has members with the assignor ", other.assignor,
+          ", and this one has ", Piece(assignor_->name()), "; they have to be the same"));
     }
     if (subscription_.instance_id.empty() || other.instance_id != subscription_.instance_id) {
       continue;
@@ -92,11 +94,13 @@ absl::Status Member::Enter(os::File& members) {
     wanted = number;
   }
   const auto lock = [&](int number) -> absl::Status {
-    CORDWOOD_ASSIGN_OR_RETURN(const bool locked,
-                              members.TryLock(os::LockKind::kExclusive,
-                                              kFirstSlotByte + static_cast<std::uint64_t>(number)));
+    CORDWOOD_ASSIGN_OR_RETURN(
+        const bool locked, members->TryLock(os::LockKind::kExclusive,
+                                            kFirstSlotByte + static_cast<std::uint64_t>(number)));
     if (!locked) return absl::OkStatus();  // one that has just left may still have its byte
-    CORDWOOD_ASSIGN_OR_RETURN(lock_, members.KeepLocks());
+    CORDWOOD_ASSIGN_OR_RETURN(lock_, members->KeepLocks());
+    // At once: a child forked meanwhile would keep the descriptor, and the locks (rule 2).
+    members.reset();
     slot_ = number;
     return absl::OkStatus();
   };
@@ -147,15 +151,21 @@ absl::Status Member::Enter(os::File& members) {
   return status;
 }
 
-absl::Status Member::Subscribe(const std::vector<std::string>& topics) {
-  CORDWOOD_RETURN_IF_ERROR(AddTopics(*group_, directory_, topics));
+absl::Status Member::Subscribe(const std::vector<std::string>& topics, Group::Wait wait) {
+  CORDWOOD_RETURN_IF_ERROR(AddTopics(*group_, directory_, topics, wait));
   Roster roster(*group_, *probe_);
-  CORDWOOD_RETURN_IF_ERROR(roster.Take(kJoinWaitNanos));
-  CORDWOOD_RETURN_IF_ERROR(roster.WriteMember(
-      slot_, {std::string(assignor_->name()), subscription_.instance_id, topics}));
-  subscription_.topics = topics;
+  CORDWOOD_RETURN_IF_ERROR(roster.Take(NanosOf(wait)));
+  MemberFile file{std::string(assignor_->name()), subscription_.instance_id, topics};
+  CORDWOOD_RETURN_IF_ERROR(roster.WriteMember(slot_, file));
   group_->live().wanted.fetch_add(1, std::memory_order_acq_rel);
-  return roster.Decide(directory_, *assignor_, Now());
+  absl::Status status = roster.Decide(directory_, *assignor_, Now());
+  if (status.ok()) {
+    subscription_.topics = topics;
+  } else {
+    file.topics = subscription_.topics;
+    status.Update(roster.WriteMember(slot_, file));
+  }
+  return status;
 }
 
 void Member::Leave() {
@@ -165,16 +175,9 @@ void Member::Leave() {
     group_->entry(entry).owner.compare_exchange_strong(self, 0, std::memory_order_acq_rel);
   }
   owned_.clear();
-  const bool is_static = !subscription_.instance_id.empty();
-  slot().away_until_ns.store(Now() + subscription_.session_timeout_ns, std::memory_order_relaxed);
-  // After its partitions are given up: who finds it gone takes none from anybody. An evicted
-  // one has nothing that could be kept for it.
-  MemberState joined = MemberState::kJoined;
-  if (!slot().state.compare_exchange_strong(
-          joined, is_static ? MemberState::kAway : MemberState::kLeft, std::memory_order_acq_rel)) {
-    slot().state.store(MemberState::kLeft, std::memory_order_release);
-  }
-  group_->live().wanted.fetch_add(1, std::memory_order_acq_rel);
+  // Who waits for one of these: should this process die below, nobody else would ring.
+  os::Ring(group_->live().bell);
+  Resign();
   {
     // Rule 37: it waits for nobody. Who has the lock, or hears the bell, sees what is wanted.
     Roster roster(*group_, *probe_);
@@ -183,6 +186,22 @@ void Member::Leave() {
     }
   }
   lock_.reset();
+}
+
+void Member::Resign() {
+  const bool is_static = !subscription_.instance_id.empty();
+  if (is_static) {
+    slot().away_until_ns.store(os::SaturatingAdd(Now(), subscription_.session_timeout_ns),
+                               std::memory_order_relaxed);
+  }
+  // It fails where it was evicted, or has resigned: then there is nothing to be kept for it.
+  MemberState joined = MemberState::kJoined;
+  if (!slot().state.compare_exchange_strong(
+          joined, is_static ? MemberState::kAway : MemberState::kLeft, std::memory_order_seq_cst) &&
+      joined == MemberState::kEvicted) {
+    slot().state.compare_exchange_strong(joined, MemberState::kLeft, std::memory_order_seq_cst);
+  }
+  group_->live().wanted.fetch_add(1, std::memory_order_acq_rel);
   os::Ring(group_->live().bell);
 }
 
@@ -200,7 +219,7 @@ bool Member::IsDecisionWanted() const {
 }
 
 bool Member::IsEvicted() const {
-  return slot().state.load(std::memory_order_acquire) != MemberState::kJoined;
+  return slot().state.load(std::memory_order_seq_cst) != MemberState::kJoined;
 }
 
 std::vector<int> Member::ToGiveUp() const {
@@ -234,19 +253,30 @@ std::vector<Owned> Member::Take() {
     std::uint32_t nobody = 0;
     if (entry.target.load(std::memory_order_relaxed) != self ||
         entry.owner.load(std::memory_order_relaxed) != 0 ||
-        !entry.owner.compare_exchange_strong(nobody, self, std::memory_order_acq_rel)) {
+        !entry.owner.compare_exchange_strong(nobody, self, std::memory_order_seq_cst)) {
       continue;
     }
-    // Rule 36: before it is told, so before what is committed is read.
+    // It may have been stopped before the CAS, and be no member any more. seq_cst: who evicts
+    // looks at the owner after it has stored the state, we the other way round.
+    if (IsEvicted()) {
+      std::uint32_t own = self;
+      entry.owner.compare_exchange_strong(own, 0, std::memory_order_acq_rel);
+      os::Ring(group_->live().bell);
+      break;
+    }
+    // Rule 36: before it is told, so before what is committed is read. From a word that was
+    // there while it was the owner: who takes the partition from it changes the owner first.
     std::uint64_t word = entry.word.load(std::memory_order_acquire);
-    std::uint16_t epoch;
-    do {
-      epoch = static_cast<std::uint16_t>(EpochOf(word) + 1);
-    } while (!entry.word.compare_exchange_weak(word, PackCommit(epoch, UnpackCommit(word)),
-                                               std::memory_order_acq_rel,
-                                               std::memory_order_acquire));
-    owned_[i] = epoch;
-    taken.push_back({i, epoch});
+    while (entry.owner.load(std::memory_order_acquire) == self) {
+      const auto epoch = static_cast<std::uint16_t>(EpochOf(word) + 1);
+      if (!entry.word.compare_exchange_weak(word, PackCommit(epoch, UnpackCommit(word)),
+                                            std::memory_order_acq_rel, std::memory_order_acquire)) {
+        continue;
+      }
+      owned_[i] = epoch;
+      taken.push_back({i, epoch});
+      break;
+    }
   }
   return taken;
 }
@@ -275,18 +305,21 @@ bool Member::SomebodyIsGone(std::int64_t now_ns, int also) const {
 }
 
 absl::Status Member::Look(std::int64_t now_ns) {
-  if (now_ns < next_look_ns_) return absl::OkStatus();
+  if (now_ns < next_look_ns_) return last_look_;
   next_look_ns_ = now_ns + kLookNanos;
   also_ = also_ + 1 < group_->slots_used() ? also_ + 1 : 0;
-  if (!SomebodyIsGone(now_ns, also_)) return absl::OkStatus();
+  if (!SomebodyIsGone(now_ns, also_)) return last_look_ = absl::OkStatus();
   Roster roster(*group_, *probe_);
   // Else somebody is at it, or stopped; in a moment once more.
-  if (!roster.TryTake()) return absl::OkStatus();
-  return roster.Decide(directory_, *assignor_, now_ns);
+  if (roster.TryTake()) last_look_ = roster.Decide(directory_, *assignor_, now_ns);
+  return last_look_;
 }
 
 bool Member::NeedsPoll(std::int64_t now_ns) const {
-  return HasNews() || SomebodyIsGone(now_ns, kMembersMax);
+  const std::int64_t interval = subscription_.poll_interval_max_ns;
+  const bool is_nearly_overdue =
+      interval > 0 && now_ns - slot().polled_ns.load(std::memory_order_relaxed) > interval / 2;
+  return is_nearly_overdue || HasNews() || SomebodyIsGone(now_ns, kMembersMax);
 }
 
 }  // namespace cordwood::group

@@ -20,9 +20,6 @@
 namespace cordwood::group {
 namespace {
 
-// An entry whose owner is being taken from it: nobody takes it before it has its new epoch.
-constexpr std::uint32_t kBarred = ~std::uint32_t{0};
-
 // A checksum, the length of the text.
 constexpr std::size_t kPrefixBytes = 12;
 // Of a file member-N; a longer one is none of ours.
@@ -38,7 +35,8 @@ bool IsLocked(os::File& probe, int slot) {
 
 bool IsOverdue(const MemberSlot& slot, std::int64_t now_ns) {
   const std::int64_t interval = slot.poll_interval_max_ns.load(std::memory_order_relaxed);
-  return interval > 0 && now_ns - slot.polled_ns.load(std::memory_order_relaxed) > interval;
+  const std::int64_t polled = slot.polled_ns.load(std::memory_order_relaxed);
+  return interval > 0 && now_ns > os::SaturatingAdd(polled, interval);
 }
 
 // Rule 36: who was the owner cannot commit from here on.
@@ -81,6 +79,15 @@ bool IsGone(const Group& group, os::File& probe, int slot, std::int64_t now_ns) 
   return true;  // a state that there is not is nobody's either
 }
 
+bool IsMember(const Group& group, os::File& probe, int slot, std::int64_t now_ns) {
+  const MemberState state = group.slot(slot).state.load(std::memory_order_acquire);
+  // One that is overdue is one still, until somebody evicts it.
+  return (state == MemberState::kJoined && IsLocked(probe, slot)) ||
+         (state == MemberState::kJoined &&
+          group.slot(slot).session_timeout_ns.load(std::memory_order_relaxed) > 0) ||
+         (state == MemberState::kAway && !IsGone(group, probe, slot, now_ns));
+}
+
 Roster::~Roster() {
   if (held_) group_.live().roster_lock.Unlock();
 }
@@ -111,6 +118,13 @@ void Roster::Sweep(std::int64_t now_ns) {
   // Who may own partitions, and who is to have some; all others' are free.
   std::array<bool, kMembersMax> owns{}, keeps{};
   std::vector<int> freed;
+  // Before the first change: what is freed here has to be given to somebody.
+  bool has_changed = false;
+  const auto change = [&] {
+    if (!std::exchange(has_changed, true)) {
+      group_.live().wanted.fetch_add(1, std::memory_order_acq_rel);
+    }
+  };
   for (int i = 0; i < slots; ++i) {
     MemberSlot& slot = group_.slot(i);
     const auto at = static_cast<std::size_t>(i);
@@ -120,12 +134,14 @@ void Roster::Sweep(std::int64_t now_ns) {
       keeps[at] = owns[at] || state == MemberState::kAway;
       continue;
     }
+    change();
     const std::int64_t session = slot.session_timeout_ns.load(std::memory_order_relaxed);
     if (state == MemberState::kJoined && IsLocked(probe_, i)) {
-      // It fails where the member has just left by itself.
-      slot.state.compare_exchange_strong(state, MemberState::kEvicted, std::memory_order_acq_rel);
+      // It fails where the member has just left by itself. seq_cst: who takes a partition
+      // looks at its state after that, we at the partition's owner after this (Take()).
+      slot.state.compare_exchange_strong(state, MemberState::kEvicted, std::memory_order_seq_cst);
     } else if (state == MemberState::kJoined && session > 0) {
-      slot.away_until_ns.store(now_ns + session, std::memory_order_relaxed);
+      slot.away_until_ns.store(os::SaturatingAdd(now_ns, session), std::memory_order_relaxed);
       slot.state.store(MemberState::kAway, std::memory_order_release);
       keeps[at] = true;
     } else {
@@ -139,26 +155,33 @@ void Roster::Sweep(std::int64_t now_ns) {
   const int entries = group_.entries();
   for (int i = 0; i < entries; ++i) {
     LiveEntry& entry = group_.entry(i);
-    std::uint32_t owner = entry.owner.load(std::memory_order_acquire);
-    if (owner != 0 && !is(owns, owner) &&
-        // It fails where an evicted owner gives it up itself, and somebody may have it by now.
-        entry.owner.compare_exchange_strong(owner, kBarred, std::memory_order_acq_rel)) {
-      NextEpoch(entry);
-      entry.owner.store(0, std::memory_order_release);
+    std::uint32_t owner = entry.owner.load(std::memory_order_seq_cst);
+    if (owner != 0 && !is(owns, owner)) {
+      change();
+      // It fails where an evicted owner gives it up itself, and somebody may have it by now.
+      if (entry.owner.compare_exchange_strong(owner, kBarred, std::memory_order_acq_rel)) {
+        NextEpoch(entry);
+        entry.owner.store(0, std::memory_order_release);
+      }
     }
     const std::uint32_t target = entry.target.load(std::memory_order_relaxed);
-    if (target != 0 && !is(keeps, target)) entry.target.store(0, std::memory_order_relaxed);
+    if (target != 0 && !is(keeps, target)) {
+      change();
+      entry.target.store(0, std::memory_order_relaxed);
+    }
   }
   // Last: who dies before this leaves a slot that is swept again.
   for (const int i : freed) {
     group_.slot(i).state.store(MemberState::kFree, std::memory_order_release);
   }
+  // Who was evicted has to find out.
+  if (has_changed) os::Ring(group_.live().bell);
 }
 
-absl::StatusOr<MemberFile> Roster::ReadMember(int slot) const {
+absl::StatusOr<MemberFile> ReadMember(const Group& group, int slot) {
   CORDWOOD_ASSIGN_OR_RETURN(
       const std::unique_ptr<os::File> file,
-      group_.context().root->OpenFile(group_.Path(FileOf(slot)), os::OpenMode::kRead));
+      group.context().root->OpenFile(group.Path(FileOf(slot)), os::OpenMode::kRead));
   CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, file->Info());
   std::string bytes(std::min(info.size, kMemberFileBytesMax), '\0');
   CORDWOOD_ASSIGN_OR_RETURN(const std::size_t read, file->ReadAt(bytes.data(), bytes.size(), 0));
@@ -185,7 +208,7 @@ absl::StatusOr<MemberFile> Roster::ReadMember(int slot) const {
   return member;
 }
 
-absl::Status Roster::WriteMember(int slot, const MemberFile& member) const {
+absl::Status Roster::WriteMember(int slot, const MemberFile& member) {
   std::string bytes(kPrefixBytes, '\0');
   absl::StrAppend(&bytes, member.assignor, "\n", member.instance_id, "\n");
   for (const std::string& topic : member.topics) absl::StrAppend(&bytes, topic, "\n");
@@ -196,11 +219,16 @@ absl::Status Roster::WriteMember(int slot, const MemberFile& member) const {
   std::memcpy(bytes.data(), &checksum, sizeof checksum);
   os::Folder& root = *group_.context().root;
   const std::string path = group_.Path(FileOf(slot));
-  absl::StatusOr<std::unique_ptr<os::File>> file = root.OpenFile(path, os::OpenMode::kReadWrite);
-  if (absl::IsNotFound(file.status())) file = root.OpenFile(path, os::OpenMode::kCreate);
-  if (!file.ok()) return file.status();
-  CORDWOOD_RETURN_IF_ERROR((*file)->Allocate(bytes.size()));
-  return (*file)->WriteAt(bytes.data(), bytes.size(), 0);
+  // By rename: who is killed here leaves what was there before.
+  const std::string made = group_.Path(".member-new");
+  if (absl::Status old = root.Unlink(made); !old.ok() && !absl::IsNotFound(old)) return old;
+  {
+    CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
+                              root.OpenFile(made, os::OpenMode::kCreate));
+    CORDWOOD_RETURN_IF_ERROR(file->Allocate(bytes.size()));
+    CORDWOOD_RETURN_IF_ERROR(file->WriteAt(bytes.data(), bytes.size(), 0));
+  }
+  return root.Rename(made, path);
 }
 
 absl::StatusOr<std::vector<std::pair<int, MemberFile>>> Roster::Members() const {
@@ -208,8 +236,7 @@ absl::StatusOr<std::vector<std::pair<int, MemberFile>>> Roster::Members() const 
   for (int i = 0; i < group_.slots_used(); ++i) {
     const MemberState state = group_.slot(i).state.load(std::memory_order_acquire);
     if (state != MemberState::kJoined && state != MemberState::kAway) continue;
-    absl::StatusOr<MemberFile> member = ReadMember(i);
-    if (absl::IsNotFound(member.status())) member = MemberFile();
+    absl::StatusOr<MemberFile> member = ReadMember(group_, i);
     if (!member.ok()) return member.status();
     members.emplace_back(i, *std::move(member));
   }
@@ -221,9 +248,9 @@ absl::StatusOr<std::vector<std::pair<int, MemberFile>>> Roster::Members() const 
 absl::Status Roster::Decide(log::Directory& directory, const Assignor& assignor,
                             std::int64_t now_ns) {
   LiveHeader& live = group_.live();
+  Sweep(now_ns);
   // What is wanted from here on is for the next decision.
   const std::uint32_t wanted = live.wanted.load(std::memory_order_acquire);
-  Sweep(now_ns);
   CORDWOOD_ASSIGN_OR_RETURN(const auto files, Members());
   std::vector<AssignedMember> members;
   std::map<std::string, int> slot_of;
@@ -240,6 +267,8 @@ absl::Status Roster::Decide(log::Directory& directory, const Assignor& assignor,
   }
   std::vector<AssignedTopic> topics;
   std::map<std::string, std::vector<int>> entries;
+  std::vector<std::uint32_t> targets(static_cast<std::size_t>(group_.entries()), 0);
+  absl::Status trouble;
   for (const std::string& name : names) {
     const absl::StatusOr<std::shared_ptr<log::TopicFiles>> topic = directory.OpenTopic(name);
     // Nobody can read what is deleted or damaged. Any other error is this process's own
@@ -248,7 +277,16 @@ absl::Status Roster::Decide(log::Directory& directory, const Assignor& assignor,
         absl::IsInvalidArgument(topic.status())) {
       continue;
     }
-    if (!topic.ok()) return topic.status();
+    if (!topic.ok()) {
+      trouble.Update(topic.status());
+      CORDWOOD_ASSIGN_OR_RETURN(const std::vector<int> kept, group_.EntriesNamed(name));
+      for (const int entry : kept) {
+        if (static_cast<std::size_t>(entry) >= targets.size()) continue;
+        targets[static_cast<std::size_t>(entry)] =
+            group_.entry(entry).target.load(std::memory_order_relaxed);
+      }
+      continue;
+    }
     const TopicRef ref{(*topic)->id(), name, (*topic)->partitions()};
     CORDWOOD_ASSIGN_OR_RETURN(entries[name], group_.Entries(ref, false));
     topics.push_back({.name = name, .partitions = ref.partitions});
@@ -266,7 +304,6 @@ absl::Status Roster::Decide(log::Directory& directory, const Assignor& assignor,
     return absl::InvalidArgumentError(
         absl::StrCat("the assignor ", Piece(assignor.name()), ": ", wrong.message()));
   }
-  std::vector<std::uint32_t> targets(static_cast<std::size_t>(group_.entries()), 0);
   for (const auto& [id, partitions] : assignment) {
     for (const TopicPartition& where : partitions) {
       const int entry = entries[where.topic][static_cast<std::size_t>(where.partition)];
@@ -281,10 +318,11 @@ absl::Status Roster::Decide(log::Directory& directory, const Assignor& assignor,
       target.store(targets[i], std::memory_order_relaxed);
     }
   }
-  // Release: who finds it decided finds the targets, too.
-  live.decided.store(wanted, std::memory_order_release);
+  // Before it counts as decided: who is to take something must have been rung.
   os::Ring(live.bell);
-  return absl::OkStatus();
+  // Release: who finds it decided finds the targets, too.
+  if (trouble.ok()) live.decided.store(wanted, std::memory_order_release);
+  return trouble;
 }
 
 }  // namespace cordwood::group

@@ -12,29 +12,6 @@
 #include "group/files.h"
 
 namespace cordwood::group {
-namespace {
-
-std::string FolderOf(std::string_view name) {
-  return absl::StrCat(kGroupsFolder, "/", Piece(name));
-}
-
-absl::Status NoGroup(std::string_view name) {
-  return absl::NotFoundError(absl::StrCat("there is no group ", Piece(name)));
-}
-
-// All there is, where nothing was committed.
-PartitionProgress ProgressOf(const std::string& topic, int partition, const log::Log& log,
-                             std::optional<Offset> committed) {
-  const Offset end = log.end_offset();
-  return {.topic = topic,
-          .partition = partition,
-          .committed = committed,
-          .end = end,
-          .lag = std::max<std::int64_t>(0, end - committed.value_or(log.start_offset()))};
-}
-
-}  // namespace
-
 absl::StatusOr<std::shared_ptr<GroupStore>> GroupStore::Open(
     std::shared_ptr<const log::Context> context) {
   if (!context->read_only()) {
@@ -87,6 +64,15 @@ absl::Status GroupStore::WriteDurable(const Snapshot& snapshot) {
   return first;
 }
 
+void GroupStore::ResignMembers() {
+  std::vector<std::shared_ptr<Group>> groups;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [name, group] : groups_) groups.push_back(group);
+  }
+  for (const auto& group : groups) group->ResignMembers();
+}
+
 absl::Status GroupStore::WriteAll() {
   absl::Status first;
   for (const std::string& name : List()) {
@@ -111,74 +97,6 @@ std::vector<std::string> GroupStore::List() const {
   }
   std::sort(names.begin(), names.end());
   return names;
-}
-
-absl::Status GroupStore::Delete(std::string_view name) {
-  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
-  CORDWOOD_RETURN_IF_ERROR(internal::ValidateName("group", name));
-  os::Folder& root = *context_->root;
-  const std::string folder = FolderOf(name);
-  absl::StatusOr<std::unique_ptr<os::File>> members =
-      root.OpenFile(folder + "/members", os::OpenMode::kReadWrite);
-  if (absl::IsNotFound(members.status())) return NoGroup(name);
-  if (!members.ok()) return members.status();
-  // From here on nobody can join, and who has joined keeps us out.
-  CORDWOOD_ASSIGN_OR_RETURN(const bool alone,
-                            (*members)->TryLock(os::LockKind::kExclusive, kMemberByte));
-  if (!alone) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("group ", Piece(name), " has a member; close its consumers first"));
-  }
-  // The mark comes before the name goes: who has the group open sees the mark. A damaged
-  // group, which cannot be opened, can be deleted all the same.
-  const absl::StatusOr<std::unique_ptr<os::File>> live =
-      root.OpenFile(folder + "/live", os::OpenMode::kReadWrite);
-  if (live.ok()) {
-    CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, (*live)->Info());
-    if (info.size >= kHeaderBytes) {
-      CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::Mapping> map,
-                                (*live)->Map(kHeaderBytes, os::Access::kReadWrite));
-      // Release: pairs with the acquire in Group::is_current().
-      reinterpret_cast<LiveHeader*>(map->data())
-          ->state.store(LiveHeader::kReplaced, std::memory_order_release);
-    }
-  }
-  const std::string gone = UniqueFolder(*context_->storage, kDeletedPrefix);
-  const absl::Status renamed = root.RenameNew(folder, gone);
-  if (absl::IsNotFound(renamed)) return NoGroup(name);
-  CORDWOOD_RETURN_IF_ERROR(renamed);
-  {
-    absl::MutexLock lock(&mutex_);
-    groups_.erase(std::string(name));
-  }
-  CORDWOOD_RETURN_IF_ERROR(root.SyncFolder(kGroupsFolder));
-  return RemoveFolderAndFiles(root, gone);
-}
-
-absl::StatusOr<GroupDescription> GroupStore::Describe(std::string_view name,
-                                                      log::Directory& directory) {
-  CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<Group> group, OpenGroup(name, false));
-  CORDWOOD_ASSIGN_OR_RETURN(std::vector<TopicRef> topics, group->Topics());
-  std::sort(topics.begin(), topics.end(),
-            [](const TopicRef& a, const TopicRef& b) { return a.name < b.name; });
-  GroupDescription description;
-  description.state = group->State();
-  for (TopicRef& topic : topics) {
-    const absl::StatusOr<std::shared_ptr<log::TopicFiles>> files = directory.OpenTopic(topic.name);
-    // Of a topic that was deleted, or whose name another one has now.
-    if (absl::IsNotFound(files.status()) || absl::IsInvalidArgument(files.status())) continue;
-    if (!files.ok()) return files.status();
-    if ((*files)->id() != topic.id) continue;
-    topic.partitions = (*files)->partitions();
-    CORDWOOD_ASSIGN_OR_RETURN(const std::vector<int> entries, group->Entries(topic, false));
-    for (int p = 0; p < topic.partitions; ++p) {
-      CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<log::Log> log, (*files)->OpenLog(p));
-      const int entry = entries[static_cast<std::size_t>(p)];
-      description.partitions.push_back(ProgressOf(
-          topic.name, p, *log, entry == Group::kNoEntry ? std::nullopt : group->committed(entry)));
-    }
-  }
-  return description;
 }
 
 absl::Status GroupStore::Sweep() {

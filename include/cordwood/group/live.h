@@ -34,7 +34,8 @@
 //   position  bytes  entry
 //          0      8  owner epoch << 48 | committed offset + 1; the low 48 bits 0: nothing
 //          8      8  what the durable image has, in the same form with epoch 0
-//         16      4  owner: who reads the partition, its member slot plus 1; 0: nobody
+//         16      4  owner: who reads the partition, its member slot plus 1; 0: nobody;
+//                    2^32 - 1: it is being taken from an owner that is gone
 //         20      4  target: who is to read it
 //
 // All integers are little-endian, all times nanoseconds; those without a word are of the
@@ -43,8 +44,9 @@
 // Who changes what: a member slot, the targets and `decided` whoever has the roster lock,
 // but for its own state, which a member that leaves sets without it. An owner is set by a
 // CAS from 0 by its target, and set to 0 by itself; or by who has the roster lock, when
-// the owner is gone or evicted. The word is changed by CAS only, from the epoch of the owner
-// that changes it: so who is not the owner any more cannot commit (rule 36).
+// the owner is gone or evicted. The word is changed by CAS only, by a commit from the epoch
+// that its owner got, and that epoch by who takes the partition from somebody or for itself:
+// so who is not the owner any more cannot commit (rule 36).
 //
 // How a partition changes hands, without anybody waiting for a lock:
 //
@@ -154,6 +156,8 @@ inline std::optional<Offset> UnpackCommit(std::uint64_t word) {
 
 // A value of LiveEntry::owner or target, and the slot it means; -1: nobody.
 inline std::uint32_t RefOfSlot(int slot) { return static_cast<std::uint32_t>(slot + 1); }
+// An owner that is being replaced: nobody takes the partition before it has its new epoch.
+inline constexpr std::uint32_t kBarred = ~std::uint32_t{0};
 inline int SlotOfRef(std::uint32_t ref) {
   return ref > static_cast<std::uint32_t>(kMembersMax) ? -1 : static_cast<int>(ref) - 1;
 }

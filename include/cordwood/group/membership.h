@@ -20,7 +20,7 @@
 // and a commit. So a process that is stopped while it decides holds up other decisions, but
 // nobody's reading.
 //
-// Thread safety: one thread at a time, but for NeedsPoll and bell.
+// Thread safety: one thread at a time, but for NeedsPoll, Resign and bell.
 
 #ifndef CORDWOOD_GROUP_MEMBERSHIP_H_
 #define CORDWOOD_GROUP_MEMBERSHIP_H_
@@ -65,21 +65,28 @@ class Member {
 
   // The group's entries have the topics' partitions. kNotFound: a topic; kFailedPrecondition:
   // the group was deleted, its members use another assignor, or a member with the same
-  // instance_id is there. The directory has to outlive it.
+  // instance_id is there; kUnavailable: a stopped process holds a lock, the message says
+  // which. The directory has to outlive it.
   static absl::StatusOr<std::shared_ptr<Member>> Join(std::shared_ptr<Group> group,
                                                       log::Directory& directory,
                                                       const Subscription& subscription,
-                                                      std::shared_ptr<const Assignor> assignor);
+                                                      std::shared_ptr<const Assignor> assignor,
+                                                      Group::Wait wait = Group::Wait::kForTurn);
   Member(const Member&) = delete;
   Member& operator=(const Member&) = delete;
   // Leaves if Leave() was not called.
   ~Member();
 
-  // Takes the place of what was subscribed before, and decides anew.
-  absl::Status Subscribe(const std::vector<std::string>& topics);
+  // Takes the place of what was subscribed before, and decides anew. With an error it is as
+  // it was.
+  absl::Status Subscribe(const std::vector<std::string>& topics,
+                         Group::Wait wait = Group::Wait::kForTurn);
   // Gives up what it has and leaves at once; waits for nobody. A static member's partitions
   // are kept for it.
   void Leave();
+  // Is no member any more, though its thread may not know yet: others take what it has. For
+  // a broker that is closed under its consumers. Any thread.
+  void Resign();
 
   // ---- Handing over
   // Whether a target or an owner has changed since the last Hear().
@@ -91,7 +98,7 @@ class Member {
   // Who sleeps on this, too, hears of news.
   const std::atomic<std::uint32_t>& bell() const { return group_->live().bell; }
   std::uint32_t heard() const { return heard_.load(std::memory_order_relaxed); }
-  // It was thrown out for want of a Poll, and others may have its partitions by now.
+  // It was thrown out for want of a Poll, or has resigned, and others may have its partitions.
   bool IsEvicted() const;
   // The entries of its own that another member, or nobody, is to have.
   std::vector<int> ToGiveUp() const;
@@ -103,7 +110,8 @@ class Member {
 
   // ---- Looking after the group
   // At most every kLookNanos: decides anew if that is wanted, or if the next member in the
-  // ring is dead, overdue, or has been away for too long. Waits for no lock.
+  // ring is dead, overdue, or has been away for too long. Waits for no lock. Returns what came
+  // of the last look that was made.
   absl::Status Look(std::int64_t now_ns);
   // Somebody should: a topic has come, gone or grown.
   void WantDecision();
@@ -118,7 +126,7 @@ class Member {
   Member(std::shared_ptr<Group> group, log::Directory& directory, Subscription subscription,
          std::shared_ptr<const Assignor> assignor);
 
-  absl::Status Enter(os::File& members);
+  absl::Status Enter(std::unique_ptr<os::File> members, Group::Wait wait);
   bool IsDecisionWanted() const;
   // The next in the ring, and the one in slot `also`: the next one may be stopped, and look
   // after nobody itself.
@@ -135,6 +143,7 @@ class Member {
   std::map<int, std::uint16_t> owned_;  // the epoch by entry
   std::atomic<std::uint32_t> heard_{0};
   std::int64_t next_look_ns_ = 0;
+  absl::Status last_look_;
   int also_ = 0;  // whom it looks after besides, in turn
 };
 

@@ -85,6 +85,7 @@
 #include "cordwood/describe.h"
 #include "cordwood/group/live.h"
 #include "cordwood/log/context.h"
+#include "cordwood/options.h"
 #include "cordwood/os/shared_lock.h"
 #include "cordwood/os/storage.h"
 #include "cordwood/record.h"
@@ -94,6 +95,8 @@ class Directory;
 }  // namespace cordwood::log
 
 namespace cordwood::group {
+
+class Member;
 
 inline constexpr std::uint32_t kOffsetsVersion = 1;
 inline constexpr std::uint64_t kHeaderBytes = 4096;  // of `offsets`
@@ -183,6 +186,9 @@ class Group {
     std::string topic = {};
   };
 
+  // Whether to wait for a process that holds a lock, or to come back later: kUnavailable.
+  enum class Wait { kForTurn, kNotLong };
+
   // kNotFound: there is no such group, and `create` is false.
   static absl::StatusOr<std::shared_ptr<Group>> Open(std::shared_ptr<const log::Context> context,
                                                      const std::string& name, bool create);
@@ -190,7 +196,10 @@ class Group {
   // The entries of a topic's partitions, by partition; kNoEntry: it has none. With `add`
   // there are none of those.
   static constexpr int kNoEntry = -1;
-  absl::StatusOr<std::vector<int>> Entries(const TopicRef& topic, bool add);
+  absl::StatusOr<std::vector<int>> Entries(const TopicRef& topic, bool add,
+                                           Wait wait = Wait::kForTurn);
+  // Of every topic that has or had that name.
+  absl::StatusOr<std::vector<int>> EntriesNamed(std::string_view topic);
 
   // The next offset to read. The entry is one that Entries() gave, here and below.
   std::optional<Offset> committed(int entry) const;
@@ -199,19 +208,28 @@ class Group {
   // kFailedPrecondition: what is committed is above `next`, and `force` is false.
   absl::Status Commit(int entry, Offset next, bool force,
                       std::optional<std::uint16_t> epoch = std::nullopt);
+  // The slot of the member that reads the partition; -1: nobody does.
+  int OwnerOf(int entry) const;
   // Whether a commit with that epoch could still be made.
-  bool IsOwner(int entry, std::optional<std::uint16_t> epoch) const;
+  bool IsOwner(int entry, std::optional<std::uint16_t> epoch);
   // The text of the commit that counts, if it came with one.
   absl::StatusOr<std::string> Metadata(int entry) const;
-  // Before the commit of `next` that it comes with.
-  absl::Status WriteMetadata(int entry, Offset next, std::string_view text);
+  // Before the commit of `next` that it comes with, and under the same conditions.
+  absl::Status WriteMetadata(int entry, Offset next, std::string_view text,
+                             std::optional<std::uint16_t> epoch = std::nullopt);
 
   bool HasMember() const;
+  // The slots of members, away ones too.
+  std::vector<int> MemberSlots() const;
   // "Empty", "Stable", or "PreparingRebalance" while a partition is on its way to a member.
   std::string State() const;
   // Locks the byte that keeps others from deleting or resetting the group; the lock goes
   // with the file. kFailedPrecondition: it was deleted.
-  absl::Status LockPresence(os::File& members) const;
+  absl::Status LockPresence(os::File& members, Wait wait) const;
+  // The members of this process, for ResignMembers().
+  void Register(const std::shared_ptr<Member>& member);
+  // When the broker is closed: others take what its members have.
+  void ResignMembers();
 
   absl::StatusOr<Identity> IdentityOf(int entry);
 
@@ -229,9 +247,7 @@ class Group {
   std::vector<Change> Changes() const;
   // Writes and syncs the changes, whose data must be durable by now. Leaves out what has
   // been committed back, or made durable further on, since they were taken.
-  // In a flush pass it waits for no process that is stopped: kUnavailable, and the next
-  // pass does it.
-  enum class Wait { kForTurn, kNotLong };
+  // In a flush pass it waits for no process that is stopped; the next pass does it.
   absl::Status WriteDurable(std::span<const Change> changes, Wait wait);
 
   // The topics and partitions with an entry, each topic once.
@@ -242,6 +258,9 @@ class Group {
 
  private:
   class Turn;
+
+  // Frees what dead members had, if nobody else is at it.
+  void Sweep();
 
   Group(std::shared_ptr<const log::Context> context, const std::string& name);
 
@@ -254,20 +273,24 @@ class Group {
   absl::Status CheckWritable() const;
   int EntriesKnown() const;
 
-  // Under the group's lock, but for ReadIdentities.
+  // mutex_ is taken after the group's lock, and held for no longer than a file is read.
   absl::Status ReadIdentities() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AddIdentity(const OffsetEntry& bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Under the group's lock.
   absl::Status GrowLive(int entries);
   absl::Status AddEntries(const TopicRef& topic, std::span<const int> partitions)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status WriteInPlace(std::span<const Change> changes);
-  absl::Status WriteWhole(std::span<const Change> changes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status WriteWhole(std::span<const Change> changes);
 
   const std::shared_ptr<const log::Context> context_;
   const std::string name_;
   const std::string folder_;  // relative to the root
   // Null, in a read-only open only: no live page to believe. Then `image_` counts.
+  std::unique_ptr<os::File> live_file_;
   std::unique_ptr<os::Mapping> live_map_;
+  // As many entries have blocks in the file, as far as is known.
+  mutable std::atomic<int> entries_in_file_{0};
   LiveHeader* live_ = nullptr;
   MemberSlot* slots_ = nullptr;
   LiveEntry* words_ = nullptr;
@@ -276,6 +299,7 @@ class Group {
   mutable absl::Mutex mutex_;
   std::vector<Identity> identities_ ABSL_GUARDED_BY(mutex_);  // by entry
   absl::flat_hash_map<std::pair<os::Bits128, int>, int> index_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::weak_ptr<Member>> members_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The groups of an open directory.
@@ -309,14 +333,20 @@ class GroupStore {
   // After the data of every partition that was published before the snapshot was taken is
   // durable. Goes on after an error and returns the first.
   absl::Status WriteDurable(const Snapshot& snapshot);
+  // The members of this process leave their groups. Before the directory is closed.
+  void ResignMembers();
   // Take and WriteDurable for every group in the directory: by the last who closes it, after
   // the data is durable. What processes left that were killed is in it.
   absl::Status WriteAll();
 
   std::vector<std::string> List() const;
-  // kFailedPrecondition: it has a member.
+  // kFailedPrecondition: it has a member, living or away.
   absl::Status Delete(std::string_view name);
   absl::StatusOr<GroupDescription> Describe(std::string_view name, log::Directory& directory);
+  // As Broker::ResetOffsets.
+  absl::StatusOr<std::vector<OffsetChange>> Reset(std::string_view name, const ResetTo& to,
+                                                  const ResetOptions& options,
+                                                  log::Directory& directory);
 
   // Removes what processes that died have left half made or half deleted. Only by the
   // first opener, when nobody else is there.

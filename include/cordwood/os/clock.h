@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include <cstdint>
+#include <limits>
 
 #include "absl/base/optimization.h"
 #include "cordwood/os/storage.h"
@@ -23,6 +24,14 @@ inline std::int64_t ReadClock(clockid_t id) {
 
 // Nanoseconds of a clock that never jumps, for deadlines.
 inline std::int64_t MonotonicNanos() { return ReadClock(CLOCK_MONOTONIC); }
+
+// A time so much later, or the last one there is.
+inline std::int64_t SaturatingAdd(std::int64_t time_ns, std::int64_t duration_ns) {
+  std::int64_t sum = 0;
+  if (!__builtin_add_overflow(time_ns, duration_ns, &sum)) return sum;
+  return duration_ns > 0 ? std::numeric_limits<std::int64_t>::max()
+                         : std::numeric_limits<std::int64_t>::min();
+}
 
 class Clock {
  public:
