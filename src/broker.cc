@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "broker_state.h"
 #include "cordwood/consumer.h"
+#include "cordwood/share_consumer.h"
 #include "cordwood/status_macros.h"
 #include "producer_state.h"
 
@@ -92,6 +93,11 @@ absl::StatusOr<Producer> Broker::NewProducer(const ProducerOptions& options) con
 absl::StatusOr<Consumer> Broker::NewConsumer(const ConsumerOptions& options) const {
   CORDWOOD_RETURN_IF_ERROR(Check());
   return internal::MakeConsumer(state_, options);
+}
+
+absl::StatusOr<ShareConsumer> Broker::NewShareConsumer(const ShareConsumerOptions& options) const {
+  CORDWOOD_RETURN_IF_ERROR(Check());
+  return internal::MakeShareConsumer(state_, options);
 }
 
 // ---- Groups

@@ -34,7 +34,10 @@ absl::Status Maintenance::FlushPass(std::int64_t deadline_ns) {
     // durable before they are (rule 23).
     const group::GroupStore::Snapshot committed = groups_->Take();
     status = directory_->TryFlushAll(deadline_ns);
-    if (status.ok() && !committed.empty()) status = groups_->WriteDurable(committed);
+    if (status.ok()) {
+      status = shares_->SyncAll();
+      if (!committed.empty()) status.Update(groups_->WriteDurable(committed));
+    }
     pass_mutex_.Unlock();
   }
   directory_->RunCallbacks();
@@ -86,7 +89,9 @@ absl::StatusOr<std::shared_ptr<BrokerState>> BrokerState::Open(const std::filesy
   };
   hooks.last_close = [](const ContextPtr& context) -> absl::Status {
     CORDWOOD_ASSIGN_OR_RETURN(const auto groups, group::GroupStore::Open(context));
-    return groups->WriteAll();
+    absl::Status status = group::SyncShareFiles(*context);
+    status.Update(groups->WriteAll());
+    return status;
   };
   RecoveryReport report;
   CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<log::Directory> directory,
@@ -107,7 +112,8 @@ BrokerState::BrokerState(const BrokerOptions& options, std::shared_ptr<log::Dire
       report_(std::move(report)),
       directory_(std::move(directory)),
       groups_(std::move(groups)),
-      maintenance_(std::make_shared<Maintenance>(directory_, groups_)) {}
+      shares_(std::make_shared<group::ShareStore>()),
+      maintenance_(std::make_shared<Maintenance>(directory_, groups_, shares_)) {}
 
 BrokerState::~BrokerState() { Close().IgnoreError(); }
 
@@ -168,9 +174,13 @@ absl::Status BrokerState::Close() {
   StopThread();
   absl::Status status;
   if (!read_only()) {
+    shares_->ReleaseAll();
     const group::GroupStore::Snapshot committed = groups_->Take();
     status = directory_->FlushAll(kCloseTimeout);
-    if (status.ok() && !committed.empty()) status = groups_->WriteDurable(committed);
+    if (status.ok()) {
+      status = shares_->SyncAll();
+      if (!committed.empty()) status.Update(groups_->WriteDurable(committed));
+    }
   }
   status.Update(directory_->Close());
   return status;

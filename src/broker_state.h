@@ -26,6 +26,7 @@
 #include "absl/time/time.h"
 #include "cordwood/describe.h"
 #include "cordwood/group/offsets.h"
+#include "cordwood/group/share.h"
 #include "cordwood/log/directory.h"
 #include "cordwood/log/topic_files.h"
 #include "cordwood/options.h"
@@ -37,11 +38,13 @@ namespace cordwood::internal {
 // The regular work on a directory, by the background thread or by Maintain.
 class Maintenance {
  public:
-  Maintenance(std::shared_ptr<log::Directory> directory, std::shared_ptr<group::GroupStore> groups)
-      : directory_(std::move(directory)), groups_(std::move(groups)) {}
+  Maintenance(std::shared_ptr<log::Directory> directory, std::shared_ptr<group::GroupStore> groups,
+              std::shared_ptr<group::ShareStore> shares)
+      : directory_(std::move(directory)), groups_(std::move(groups)), shares_(std::move(shares)) {}
 
-  // One flush pass: what is published becomes durable, then what was committed before it
-  // began (rule 23 of the protocol), then those who wait are told.
+  // One flush pass: what is published becomes durable, then what was acknowledged in share
+  // groups, then what was committed before the pass began (rule 23 of the protocol), then
+  // those who wait are told.
   absl::Status FlushPass(std::int64_t deadline_ns);
   // Room ahead of the writers; true if somebody has appended since the last call.
   bool PrepareAhead(std::int64_t deadline_ns);
@@ -53,6 +56,7 @@ class Maintenance {
  private:
   const std::shared_ptr<log::Directory> directory_;
   const std::shared_ptr<group::GroupStore> groups_;
+  const std::shared_ptr<group::ShareStore> shares_;
   absl::Mutex pass_mutex_;  // one pass at a time, of the thread or of Maintain
   absl::Mutex mutex_;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
@@ -70,6 +74,7 @@ class BrokerState {
   absl::Status status() const { return directory_->context()->live->Check(); }
   log::Directory& directory() const { return *directory_; }
   group::GroupStore& groups() const { return *groups_; }
+  group::ShareStore& shares() const { return *shares_; }
   const log::Context& context() const { return *directory_->context(); }
   bool read_only() const { return directory_->read_only(); }
   // What consumers share, and how they hear that the broker is being closed.
@@ -90,6 +95,7 @@ class BrokerState {
   const RecoveryReport report_;
   const std::shared_ptr<log::Directory> directory_;
   const std::shared_ptr<group::GroupStore> groups_;
+  const std::shared_ptr<group::ShareStore> shares_;
   const std::shared_ptr<Maintenance> maintenance_;
   ConsumerHub consumers_;
   pthread_t thread_ = {};

@@ -13,8 +13,8 @@ set(row_segment segment/)
 set(row_log log/)
 set(row_group group/)
 set(row_api
-  broker.h topic.h partition.h producer.h consumer.h completion.h typed.h serde.h serde_json.h
-  partitioner.h table_view.h cordwood.h testing.h)
+  broker.h topic.h partition.h producer.h consumer.h completion.h share_consumer.h typed.h serde.h
+  serde_json.h partitioner.h table_view.h cordwood.h testing.h)
 set(row_connect connect/)
 set(row_tools tools/)
 

@@ -32,6 +32,7 @@
 namespace cordwood {
 
 class Consumer;
+class ShareConsumer;
 template <class K, class V>
 class TypedConsumer;
 template <class K, class V>
@@ -70,6 +71,8 @@ class Broker {
 
   absl::StatusOr<Producer> NewProducer(const ProducerOptions& options = {}) const;
   absl::StatusOr<Consumer> NewConsumer(const ConsumerOptions& options = {}) const;
+  // kNotFound: there is no such dead-letter topic.
+  absl::StatusOr<ShareConsumer> NewShareConsumer(const ShareConsumerOptions& options) const;
   // Of a program's own types: cordwood/typed.h.
   template <class K, class V>
   absl::StatusOr<TypedProducer<K, V>> NewTypedProducer(std::string_view topic,

@@ -24,6 +24,7 @@
 #include "cordwood/producer.h"
 #include "cordwood/record.h"
 #include "cordwood/serde.h"
+#include "cordwood/share_consumer.h"
 #include "cordwood/status.h"
 #include "cordwood/topic.h"
 #include "cordwood/typed.h"

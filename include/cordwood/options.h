@@ -183,6 +183,18 @@ struct ConsumerOptions {
   std::shared_ptr<const group::Assignor> custom_assignor = {};
 };
 
+// What shares a group has the same of these (share_consumer.h).
+struct ShareConsumerOptions {
+  std::string group = {};
+  std::string dead_letter_topic = {};  // it must be there; none: records are given up without
+  absl::Duration lock_time = absl::Seconds(30);  // for how long a record is held
+  int delivery_limit = 5;                        // then it is given up; at most 1,000
+  int max_poll_records = 500;
+  bool order_by_key = false;  // a record waits while an earlier one of its key is not done with
+  OffsetReset reset = OffsetReset::kEarliest;
+  bool verify_checksums = true;
+};
+
 struct CommitOptions {
   Durability durability = Durability::kPublished;
   std::string metadata = {};

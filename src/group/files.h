@@ -21,6 +21,7 @@ inline constexpr char kDeletedPrefix[] = ".deleted-";
 
 inline constexpr std::uint64_t kMemberByte = 0;
 inline constexpr std::uint64_t kMakingLiveByte = 1;
+inline constexpr std::uint64_t kShareByte = 2;
 inline constexpr std::uint64_t kFirstSlotByte = 16;
 
 // For absl::StrCat, whose string_view is a type of its own in some builds.

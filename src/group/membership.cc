@@ -140,8 +140,15 @@ absl::Status Member::Enter(std::unique_ptr<os::File> members, Group::Wait wait) 
         std::memory_order_release);
     // From here on it is a member, and swept if this process dies.
     own.state.store(MemberState::kJoined, std::memory_order_release);
-    group_->live().wanted.fetch_add(1, std::memory_order_acq_rel);
-    status = roster.Decide(directory_, *assignor_, now);
+    // After that: a ShareConsumer that joins looks for members when it has its lock.
+    const bool is_shared = probe_->IsLocked(os::LockKind::kExclusive, kShareByte).value_or(false);
+    if (is_shared) {
+      status = absl::FailedPreconditionError(absl::StrCat(
+          "group ", group_->name(), " has a ShareConsumer; close it, or use another group"));
+    } else {
+      group_->live().wanted.fetch_add(1, std::memory_order_acq_rel);
+      status = roster.Decide(directory_, *assignor_, now);
+    }
   }
   if (!status.ok()) {
     own.state.store(before == MemberState::kAway ? before : MemberState::kFree,

@@ -57,6 +57,7 @@
 // MEMBERS: locks of open file descriptions, which the kernel drops with their process.
 //   byte 0       shared: there is a member; exclusive: the group is being deleted or reset
 //   byte 1       exclusive: `live` is being made anew
+//   byte 2       shared: there is a member of a share group (group/share.h)
 //   byte 16 + N  exclusive: the member in slot N of `live` is there (rule 37)
 //
 // MEMBER-N: 8 bytes XXH3-64 of what follows; 4 bytes of text; then the text, lines that end
