@@ -250,6 +250,8 @@ absl::Status Log::Retire(const absl::Status& cause) {
   {
     Turn turn(*this);
     moved = turn.Take(kRetireTimeout);
+    // What a dead owner of the turn left, first: it may have been retiring, too.
+    if (moved.ok() && b.scratch_valid.load(std::memory_order_relaxed) == 0) moved = LoadActive();
     if (moved.ok()) {
       const TailView to = ReadTail(b);
       moved = CopyToFresh(std::max(durable_offset(), start_offset()), to);

@@ -49,6 +49,9 @@ absl::Status Log::MakeRoomSlow(std::uint64_t bytes, std::int64_t now_ns) {
 
 absl::Status Log::LoadActive() {
   ControlBlock& b = block();
+  if (b.scratch_valid.load(std::memory_order_relaxed) == 0) {
+    CORDWOOD_RETURN_IF_ERROR(FinishRetirement(ReadTail(b)));
+  }
   const TailView tail = ReadTail(b);
   CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<segment::Segment> active, Active(tail));
   if (active->file_bytes() < tail.position) CORDWOOD_RETURN_IF_ERROR(active->RefreshSize());
@@ -64,6 +67,33 @@ absl::Status Log::LoadActive() {
     CORDWOOD_RETURN_IF_ERROR(CountScratch(tail));
   }
   writer_.salt = tail.salt;
+  return absl::OkStatus();
+}
+
+// A fresh file may have the name of the one that it replaces (rule 14), and its maker may
+// have died before it flipped the tail: then whoever has no map of the old file finds
+// another one in its place, and who has one would go on in a file without a name. The fresh
+// file was whole and synced before it got its name, and nobody has appended since.
+absl::Status Log::FinishRetirement(const TailView& tail) {
+  absl::StatusOr<std::shared_ptr<segment::Segment>> named =
+      segment::Segment::Open(files_, tail.base, os::Access::kReadWrite);
+  if (!named.ok() || (*named)->salt_tag() == tail.salt) return absl::OkStatus();
+  const segment::Segment& fresh = **named;
+  segment::CheckedFrame frame;
+  std::uint64_t position = segment::kFirstFrame;
+  for (std::uint32_t records = 0; records < tail.records; ++records) {
+    const segment::FrameState state =
+        segment::CheckFrame(fresh.key(), fresh.data(), position, fresh.file_bytes(), true, frame);
+    if (state != segment::FrameState::kValid || frame.header.offset != tail.base + records) {
+      return absl::DataLossError(absl::StrCat(fresh.path(), ", position ", position,
+                                              ": it has replaced another file, and the record at "
+                                              "offset ",
+                                              tail.base + records, " is not in it"));
+    }
+    position += frame.frame_bytes;
+  }
+  FlipTail(fresh, tail.records, position);
+  block().intent.store(0, std::memory_order_relaxed);
   return absl::OkStatus();
 }
 

@@ -18,6 +18,7 @@
 
 #include "cordwood/log/cursor.h"
 #include "cordwood/os/clock.h"
+#include "cordwood/segment/format.h"
 #include "cordwood/segment/frame.h"
 #include "tests/catch.h"
 #include "tests/support/child.h"
@@ -299,6 +300,55 @@ TEST_CASE("Rule 42: a process that scribbles into the files makes no reader read
   CHECK(good > 0);
   CHECK(bad > 0);
   CHECK(sum == 0);
+}
+
+// The fresh file has the old one's name by then, and the tail is of the old one still.
+TEST_CASE("Rule 14: a retire that is killed before its last step is finished by the next writer") {
+  Child child([](Child& parent) {
+    const auto disk = FailingStorage::Make();
+    const auto log = OpenAt(parent.Receive<Address>(), disk);
+    disk->Fail({.op = FailingStorage::Op::kMapSync, .where = segment::SegmentFileName(0)});
+    bool renamed = false;
+    disk->Before([&](const FailingStorage::Operation& op) {
+      if (renamed) kill(getpid(), SIGKILL);
+      renamed = op.op == FailingStorage::Op::kRename &&
+                op.new_path.find(segment::SegmentFileName(0)) != std::string::npos;
+    });
+    parent.Tell(kYes);
+    parent.Wait();
+    log->Flush().IgnoreError();
+    parent.Tell(kNo);
+  });
+  LogFixture log;
+  log.AppendMany(10);
+  child.Send(Address::Of(log));
+  REQUIRE(child.Wait() == kYes);
+  child.Tell(kYes);
+  REQUIRE(child.Wait() == 0);  // killed
+  child.Kill();
+  const std::shared_ptr<log::Log> beside = log.OpenBeside();  // without a map of the old file
+  SECTION("one that has the old file mapped appends") {
+    REQUIRE(log->Append({.value = "new"}, {}).ok());
+  }
+  SECTION("one that has not appends") { REQUIRE(beside->Append({.value = "new"}, {}).ok()); }
+  SECTION("one that has not makes it durable first") {
+    const absl::Status flushed = beside->Flush();
+    CAPTURE(flushed);
+    REQUIRE(flushed.ok());
+    REQUIRE(log->Append({.value = "new"}, {}).ok());
+  }
+  for (const auto& reader : {log.get(), beside, log.OpenBeside()}) {
+    log::Cursor cursor(reader);
+    segment::CheckedFrame frame;
+    Offset next = 0;
+    while (cursor.Next(frame) == log::Cursor::Step::kRecord) {
+      CHECK(frame.header.offset == next);
+      ++next;
+    }
+    CHECK(next == 11);
+  }
+  REQUIRE(log->Flush().ok());
+  CHECK(log->durable_offset() == 11);
 }
 
 }  // namespace cordwood::rules_process_test

@@ -181,6 +181,7 @@ class Log : public std::enable_shared_from_this<Log> {
   absl::Status MakeRoomSlow(std::uint64_t bytes, std::int64_t now_ns);
   absl::Status LoadActive();
   absl::Status CountScratch(const TailView& tail);
+  absl::Status FinishRetirement(const TailView& tail);
   absl::Status Roll(std::uint64_t needed_bytes, std::int64_t now_ns);
   absl::StatusOr<std::string> StemForNext(std::uint64_t capacity, std::int64_t now_ns);
   absl::Status FinishDurable(Offset first, Offset end, const AppendOptions& options);
