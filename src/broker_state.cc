@@ -34,10 +34,10 @@ absl::Status Maintenance::FlushPass(std::int64_t deadline_ns) {
     // durable before they are (rule 23).
     const group::GroupStore::Snapshot committed = groups_->Take();
     status = directory_->TryFlushAll(deadline_ns);
-    if (status.ok()) {
-      status = shares_->SyncAll();
-      if (!committed.empty()) status.Update(groups_->WriteDurable(committed));
-    }
+    // An acknowledgement may be on the disk before its record is (group/share.h).
+    const absl::Status shared = shares_->SyncAll();
+    if (status.ok() && !committed.empty()) status = groups_->WriteDurable(committed);
+    status.Update(shared);
     pass_mutex_.Unlock();
   }
   directory_->RunCallbacks();
@@ -177,10 +177,10 @@ absl::Status BrokerState::Close() {
     shares_->ReleaseAll();
     const group::GroupStore::Snapshot committed = groups_->Take();
     status = directory_->FlushAll(kCloseTimeout);
-    if (status.ok()) {
-      status = shares_->SyncAll();
-      if (!committed.empty()) status.Update(groups_->WriteDurable(committed));
-    }
+    // An acknowledgement may be on the disk before its record is (group/share.h).
+    const absl::Status shared = shares_->SyncAll();
+    if (status.ok() && !committed.empty()) status = groups_->WriteDurable(committed);
+    status.Update(shared);
   }
   status.Update(directory_->Close());
   return status;

@@ -81,6 +81,10 @@ absl::Status ConsumerState::Commit(std::span<const Wanted> wanted, const CommitO
           ", which is above ", w.next, "; set CommitOptions::force to go back")));
     }
   }
+  if (!wanted.empty() && !wanted.front().partition->epoch && group_->HasShareMember()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "group ", options_.group, " has a ShareConsumer, and it alone commits; close it first"));
+  }
   // What this consumer has lost meanwhile is told of, and the rest committed all the same.
   std::vector<Wanted> committed;
   for (const Wanted& w : wanted) {

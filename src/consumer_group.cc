@@ -15,7 +15,7 @@ namespace cordwood::internal {
 absl::Status ConsumerState::Rebalance(Consumer& self, std::int64_t now_ns) {
   if (rejoin_) CORDWOOD_RETURN_IF_ERROR(Rejoin(now_ns));
   if (member_ == nullptr) return absl::OkStatus();
-  TellLook(member_->Look(now_ns));
+  if (member_->IsTimeToLook(now_ns)) TellLook(member_->Look(now_ns));
   if (!member_->HasNews() && arriving_ == 0) return absl::OkStatus();
   // First, then the look: what comes later is heard next time. What cannot be decided holds
   // up nothing that is.

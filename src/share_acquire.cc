@@ -17,6 +17,8 @@ namespace {
 constexpr std::int64_t kLookNanos = 100'000'000;
 // A partition whose lock is with a process that is stopped does not hold up the others.
 constexpr std::int64_t kVisitWaitNanos = 10'000'000;
+// Of dead letters, in which the partition's lock is held.
+constexpr absl::Duration kVisitLetterTime = absl::Milliseconds(50);
 // Somebody had a partition's lock for all that time.
 constexpr std::int64_t kBusyNanos = 1'000'000;
 constexpr std::int64_t kLettersAgainNanos = 100'000'000;
@@ -122,7 +124,11 @@ absl::Status ShareConsumerState::Visit(const std::shared_ptr<SharePartition>& pa
     if (group_->committed(p.entry).value_or(p.initial) >= p.log->end_offset()) {
       return absl::OkStatus();
     }
-    CORDWOOD_RETURN_IF_ERROR(OpenFile(p));
+    if (absl::Status opened = OpenFile(p); !opened.ok()) {
+      if (!absl::IsUnavailable(opened)) return opened;
+      found.busy = true;
+      return absl::OkStatus();
+    }
   }
   group::ShareTurn turn(*p.file);
   if (absl::Status taken = turn.Take(kVisitWaitNanos); !taken.ok()) {
@@ -138,7 +144,7 @@ absl::Status ShareConsumerState::Visit(const std::shared_ptr<SharePartition>& pa
   CORDWOOD_RETURN_IF_ERROR(turn.Advance());
   CORDWOOD_ASSIGN_OR_RETURN(const bool dying, TakeFrom(partition, turn, found));
   if (dying && os::MonotonicNanos() >= p.next_letters_ns) {
-    if (absl::Status buried = Bury(p, turn); !buried.ok()) {
+    if (absl::Status buried = Bury(p, turn, kVisitLetterTime); !buried.ok()) {
       p.next_letters_ns = os::MonotonicNanos() + kLettersAgainNanos;
       return buried;
     }

@@ -18,6 +18,8 @@ namespace {
 
 // A lock that a process keeps for longer is named.
 constexpr std::int64_t kWaitNanos = 30'000'000'000;
+constexpr std::int64_t kOpenWaitNanos = 10'000'000;
+constexpr absl::Duration kAckLetterTime = absl::Seconds(1);
 // For all partitions of a consumer that is closed: what it could not give back is free by its
 // deadline.
 constexpr std::int64_t kCloseWaitNanos = 2'000'000'000;
@@ -81,7 +83,7 @@ absl::Status ShareConsumerState::Subscribe(const std::vector<std::string>& topic
   for (std::unique_ptr<ShareTopic>& topic : topics_) {
     if (names.contains(topic->files->name()) && !topic->files->is_deleted()) {
       all.push_back(std::move(topic));
-    } else {
+    } else if (!topic->files->is_deleted()) {
       released.Update(ReleaseAll(*topic, os::MonotonicNanos() + kCloseWaitNanos));
     }
   }
@@ -133,9 +135,9 @@ absl::Status ShareConsumerState::OpenFile(SharePartition& partition) {
       .topic = {partition.files->id(), partition.files->name(), partition.files->partitions()},
       .partition = partition.number,
       .entry = partition.entry};
-  CORDWOOD_ASSIGN_OR_RETURN(
-      partition.file,
-      broker_->shares().Open(std::move(place), partition.initial, partition.log->end_offset()));
+  CORDWOOD_ASSIGN_OR_RETURN(partition.file,
+                            broker_->shares().Open(std::move(place), partition.initial,
+                                                   partition.log->end_offset(), kOpenWaitNanos));
   return absl::OkStatus();
 }
 
@@ -182,7 +184,7 @@ absl::Status ShareConsumerState::Acknowledge(const AcquiredRecord& record, AckTy
     default:
       return absl::InvalidArgumentError("no AckType");
   }
-  absl::Status buried = dies ? Bury(*partition, turn) : absl::OkStatus();
+  absl::Status buried = dies ? Bury(*partition, turn, kAckLetterTime) : absl::OkStatus();
   const bool was_full = partition->log->end_offset() - turn.start() > group::kShareSlots;
   // If it fails, the next turn does it: the record is acknowledged.
   if (offset == turn.start()) {
@@ -217,7 +219,8 @@ absl::Status ShareConsumerState::ReleaseAll(ShareTopic& topic, std::int64_t dead
       continue;
     }
     if (turn.ReleaseAll(consumer_, options_.delivery_limit)) {
-      first.Update(Bury(*partition, turn));
+      const std::int64_t left = std::max<std::int64_t>(0, deadline_ns - os::MonotonicNanos());
+      first.Update(Bury(*partition, turn, absl::Nanoseconds(left)));
       first.Update(turn.Advance());
     }
   }

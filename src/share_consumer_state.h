@@ -113,9 +113,11 @@ class ShareConsumerState {
   absl::Status Cancelled(const std::stop_token& stop);
 
   // share_dead_letter.cc
-  absl::Status Bury(const SharePartition& partition, group::ShareTurn& turn) const;
+  // For as long as the timeout; what is left the next one does.
+  absl::Status Bury(const SharePartition& partition, group::ShareTurn& turn,
+                    absl::Duration timeout) const;
   absl::Status WriteLetter(const SharePartition& partition, const RecordView& record,
-                           group::ShareWord word, log::Log& letters) const;
+                           group::ShareWord word, log::Log& letters, absl::Time deadline) const;
   absl::StatusOr<absl::flat_hash_set<Offset>> LettersWritten(const SharePartition& partition,
                                                              const std::shared_ptr<log::Log>& log,
                                                              Offset from) const;

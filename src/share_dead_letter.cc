@@ -22,8 +22,6 @@
 namespace cordwood::internal {
 namespace {
 
-constexpr absl::Duration kTimeout = absl::Seconds(10);
-
 constexpr std::string_view kTopic = "cordwood.dlq.topic";
 constexpr std::string_view kPartition = "cordwood.dlq.partition";
 constexpr std::string_view kOffset = "cordwood.dlq.offset";
@@ -34,8 +32,9 @@ constexpr std::string_view kOmitted = "cordwood.dlq.omitted";
 
 }  // namespace
 
-absl::Status ShareConsumerState::Bury(const SharePartition& partition,
-                                      group::ShareTurn& turn) const {
+absl::Status ShareConsumerState::Bury(const SharePartition& partition, group::ShareTurn& turn,
+                                      absl::Duration timeout) const {
+  const absl::Time deadline = absl::Now() + timeout;
   std::vector<std::pair<Offset, group::ShareWord>> dying;
   for (Offset o = turn.start(); o < turn.start() + group::kShareSlots; ++o) {
     const group::ShareWord word = turn.Look(o);
@@ -59,9 +58,10 @@ absl::Status ShareConsumerState::Bury(const SharePartition& partition,
       if (written.contains(offset)) continue;
       CORDWOOD_ASSIGN_OR_RETURN(const std::optional<RecordView> record, ReadAt(cursor, offset));
       // What retention, a trim or damage has taken cannot be told of.
-      if (record) CORDWOOD_RETURN_IF_ERROR(WriteLetter(partition, *record, word, *letters));
+      if (record)
+        CORDWOOD_RETURN_IF_ERROR(WriteLetter(partition, *record, word, *letters, deadline));
     }
-    CORDWOOD_RETURN_IF_ERROR(letters->FlushTo(letters->end_offset(), kTimeout));
+    CORDWOOD_RETURN_IF_ERROR(letters->FlushTo(letters->end_offset(), deadline - absl::Now()));
   }
   for (const auto& [offset, word] : dying) {
     turn.Set(offset, group::ShareState::kArchived, word.deliveries);
@@ -72,7 +72,7 @@ absl::Status ShareConsumerState::Bury(const SharePartition& partition,
 
 absl::Status ShareConsumerState::WriteLetter(const SharePartition& partition,
                                              const RecordView& record, group::ShareWord word,
-                                             log::Log& letters) const {
+                                             log::Log& letters, absl::Time deadline) const {
   const std::string number = absl::StrCat(partition.number);
   const std::string offset = absl::StrCat(record.offset());
   const std::string deliveries = absl::StrCat(word.deliveries);
@@ -89,12 +89,14 @@ absl::Status ShareConsumerState::WriteLetter(const SharePartition& partition,
   headers.insert(headers.end(), ours.begin(), ours.end());
   Record letter = record.ToRecord();
   letter.headers = headers;
-  const absl::Status written = letters.Append(letter, {.timeout = kTimeout}).status();
+  const absl::Status written = letters.Append(letter, {.timeout = deadline - absl::Now()}).status();
   if (!absl::IsInvalidArgument(written)) return written;
   // Larger than the topic takes: it must not hold up the records after it for ever.
   const std::string why(written.message());
   ours.push_back({kOmitted, why});
-  return letters.Append({.headers = ours, .timestamp = record.timestamp()}, {.timeout = kTimeout})
+  return letters
+      .Append({.headers = ours, .timestamp = record.timestamp()},
+              {.timeout = deadline - absl::Now()})
       .status();
 }
 

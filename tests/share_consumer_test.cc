@@ -350,10 +350,15 @@ TEST_CASE("ShareConsumer: a group that is reset begins anew from there") {
     ShareConsumer worker = world.Worker();
     const AcquiredBatch batch = worker.Acquire(kLong).value();
     for (const AcquiredRecord& record : batch) REQUIRE(worker.Acknowledge(record).ok());
+    CHECK(world.broker.ResetOffsets("billing", ResetTo::At(1)).status().code() ==
+          Code::kFailedPrecondition);
+    // Nor does an ordinary consumer commit behind its back.
+    Consumer consumer = world.broker.NewConsumer({.group = "billing"}).value();
+    REQUIRE(consumer.Assign({{"orders", 0}}).ok());
+    CHECK(consumer.Commit({{{"orders", 0}, 1}}, {.force = true}).code() ==
+          Code::kFailedPrecondition);
   }
-  Consumer consumer = world.broker.NewConsumer({.group = "billing"}).value();
-  REQUIRE(consumer.Assign({{"orders", 0}}).ok());
-  REQUIRE(consumer.Commit({{{"orders", 0}, 1}}, {.force = true}).ok());
+  REQUIRE(world.broker.ResetOffsets("billing", ResetTo::At(1)).ok());
   ShareConsumer worker = world.Worker();
   const AcquiredBatch batch = worker.Acquire(kLong).value();
   CHECK(Values(batch) == List{"b", "c"});

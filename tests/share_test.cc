@@ -47,7 +47,7 @@ class Fixture {
     const TopicRef ref = {orders->id(), "orders", 1};
     const int entry = group->Entries(ref, true).value()[0];
     place = {directory->context(), group, ref, 0, entry};
-    file = ShareFile::Open(place, 0, kEnd).value();
+    file = ShareFile::Open(place, 0, kEnd, kWait).value();
   }
   // Without a word to the disk.
   void Close() {
@@ -217,21 +217,16 @@ TEST_CASE("Share: every row of the table of starts") {
 
 TEST_CASE("Share: after a boot the larger of the header's start and the newest word's counts") {
   const Offset n = kShareSlots;
-  CHECK(StartAfterBoot(std::nullopt, -1, 0, -1, kEnd) == ShareStart{-1, true});
-  CHECK(StartAfterBoot(5, 5, 5, 7, kEnd) == ShareStart{5, true});
-  CHECK(StartAfterBoot(5, 9, 5, 12, kEnd) == ShareStart{9, true});
-  CHECK(StartAfterBoot(9, 5, 5, 12, kEnd) == ShareStart{9, true});
+  CHECK(StartAfterBoot(std::nullopt, -1, -1, kEnd) == -1);
+  CHECK(StartAfterBoot(5, 5, 7, kEnd) == 5);
+  CHECK(StartAfterBoot(5, 9, 12, kEnd) == 9);
+  CHECK(StartAfterBoot(9, 5, 12, kEnd) == 9);
   // The slot of offset 11 holds n + 11 by now: 11 was done with.
-  CHECK(StartAfterBoot(5, 5, 5, n + 11, kEnd) == ShareStart{12, true});
-  // Less than what was durable: somebody reset the group.
-  CHECK(StartAfterBoot(4, 9, 5, 12, kEnd) == ShareStart{4, false});
-}
-
-TEST_CASE("Share: after a boot a start or a word past the end is not believed") {
-  CHECK(StartAfterBoot(5, kEnd + 1, 5, -1, kEnd) == ShareStart{5, true});
-  CHECK(StartAfterBoot(5, -9, 5, -1, kEnd) == ShareStart{5, true});
-  CHECK(StartAfterBoot(5, 5, 5, kEnd, kEnd) == ShareStart{5, true});
-  CHECK(StartAfterBoot(5, 5, kEnd + 1, -1, kEnd) == ShareStart{5, true});
+  CHECK(StartAfterBoot(5, 5, n + 11, kEnd) == 12);
+  // What cannot be is not believed.
+  CHECK(StartAfterBoot(5, kEnd + 1, -1, kEnd) == 5);
+  CHECK(StartAfterBoot(5, -9, -1, kEnd) == 5);
+  CHECK(StartAfterBoot(5, 5, kEnd, kEnd) == 5);
 }
 
 // ---- Turns
@@ -397,17 +392,36 @@ TEST_CASE("Share: slots that were used again on the disk do not undo what they w
   CHECK(f.Start() == 5);
 }
 
-TEST_CASE("Share: a durable reset holds over a power cut, whatever the words say") {
+TEST_CASE("Share: a durable reset holds over a power cut, wherever it leads to") {
   Fixture f;
   f.AcceptTo(8);
+  f.Set(9, State::kAccepted);
   REQUIRE(f.Flush().ok());
-  f.AcceptTo(9);
+  const Offset to = GENERATE(0, 3, 8);
+  REQUIRE(ForgetShareFile(*f.group, f.place.topic.id, f.place.partition).ok());
+  REQUIRE(f.group->Commit(f.place.entry, to, true).ok());
+  SECTION("with the file mapped") { CHECK(f.Start() == to); }
+  SECTION("after a power cut") {
+    REQUIRE(f.group->WriteDurable(f.group->Changes(), Group::Wait::kForTurn).ok());
+    f.CutPower();
+    CHECK(f.Start() == to);
+  }
+  CHECK(f.Look(to) == ShareWord());
+  CHECK(f.Look(9) == ShareWord());
+}
+
+TEST_CASE("Share: acknowledgements that a flush made durable outlive commits that it did not") {
+  Fixture f;
+  f.AcceptTo(2);
   REQUIRE(f.Flush().ok());
-  REQUIRE(f.group->Commit(f.place.entry, 3, true).ok());
-  REQUIRE(f.group->WriteDurable(f.group->Changes(), Group::Wait::kForTurn).ok());
+  f.AcceptTo(5);
+  REQUIRE(f.file->Sync().ok());
+  f.AcceptTo(6);
+  f.Set(8, State::kAccepted);
+  REQUIRE(f.file->Sync().ok());
   f.CutPower();
-  CHECK(f.Start() == 3);
-  CHECK(f.Look(3) == ShareWord());
+  CHECK(f.Start() == 6);
+  CHECK(f.Look(8) == ShareWord{State::kAccepted, 1});
 }
 
 TEST_CASE("Share: nothing is written where nothing has changed") {
@@ -423,7 +437,7 @@ TEST_CASE("Share: after a sync that failed another file has all of it, holders t
   Fixture f;
   f.Set(0, State::kAccepted, 3);
   f.Hold(1);
-  std::shared_ptr<ShareFile> beside = ShareFile::Open(f.place, 0, kEnd).value();
+  std::shared_ptr<ShareFile> beside = ShareFile::Open(f.place, 0, kEnd, kWait).value();
   f.storage->Fail({.op = Op::kMapSync, .where = "share-"});
   REQUIRE(f.Flush().ok());
   {

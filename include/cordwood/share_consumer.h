@@ -37,11 +37,12 @@
 // then a record waits while an earlier one of its key is held, or waits itself. Within a
 // partition at most 2,048 records from the first one on that is not done with are looked at.
 //
-// A process that is stopped (SIGSTOP) while it has a partition's lock, which is for
-// microseconds, keeps that partition until it goes on: Acquire goes on with the others.
+// A process that is stopped (SIGSTOP) while it has a partition's lock keeps that partition
+// until it goes on: Acquire goes on with the others, Acknowledge and Renew wait for up to
+// 30 s. The lock is held for microseconds, and while dead letters are written.
 //
 // How far all is done with is the group's committed offset, so DescribeGroup tells its lag;
-// Consumer::Commit with force begins anew from an offset, while no ShareConsumer is open. All
+// Broker::ResetOffsets begins anew from an offset, while no ShareConsumer is open. All
 // that share a group have the same options. A group has ShareConsumers or
 // Consumers that subscribe, not both at a time.
 //

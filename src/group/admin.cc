@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cordwood/group/offsets.h"
+#include "cordwood/group/share.h"
 #include "cordwood/log/cursor.h"
 #include "cordwood/log/directory.h"
 #include "cordwood/log/topic_files.h"
@@ -42,9 +43,10 @@ absl::StatusOr<std::unique_ptr<os::File>> KeepAlone(const log::Context& context,
                     is_away ? "" : absl::StrCat(member.pid.load(std::memory_order_relaxed)), ")");
   }
   if (alone && list.empty()) return members;
-  return absl::FailedPreconditionError(
-      absl::StrCat("group ", Piece(name), " has members", list.empty() ? "" : ": ", list,
-                   "; close their consumers first, or wait until the time of those away is over"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "group ", Piece(name), " has members", list.empty() ? "" : ": ", list,
+      "; close their consumers first, ShareConsumers too, or wait until the time of those away "
+      "is over"));
 }
 
 // The first record from an offset on; null: there is none, or it cannot be read.
@@ -257,6 +259,8 @@ absl::StatusOr<std::vector<OffsetChange>> GroupStore::Reset(std::string_view nam
   std::vector<OffsetChange> changes;
   for (const Planned& planned : plan) {
     if (!options.dry_run) {
+      CORDWOOD_ASSIGN_OR_RETURN(const Group::Identity what, group->IdentityOf(planned.entry));
+      CORDWOOD_RETURN_IF_ERROR(ForgetShareFile(*group, what.topic_id, what.partition));
       CORDWOOD_RETURN_IF_ERROR(group->Commit(planned.entry, planned.change.to, true));
     }
     changes.push_back(planned.change);

@@ -82,12 +82,23 @@ absl::Status Group::WriteDurable(std::span<const Change> changes, Wait wait) {
   return metadata->Sync();
 }
 
+// Kept open: asking for a file's times, as an open does, makes the next write to it cost a
+// write of its inode as well (where the kernel has multigrain timestamps, Linux 6.13).
+absl::StatusOr<os::File*> Group::Image() {
+  const std::uint32_t number = live_->image.load(std::memory_order_acquire);
+  if (image_file_ == nullptr || image_number_ != number) {
+    CORDWOOD_ASSIGN_OR_RETURN(image_file_,
+                              context_->root->OpenFile(Path("offsets"), os::OpenMode::kReadWrite));
+    image_number_ = number;
+  }
+  return image_file_.get();
+}
+
 absl::Status Group::WriteInPlace(std::span<const Change> changes) {
   std::vector<Change> sorted(changes.begin(), changes.end());
   std::sort(sorted.begin(), sorted.end(),
             [](const Change& a, const Change& b) { return a.entry < b.entry; });
-  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
-                            context_->root->OpenFile(Path("offsets"), os::OpenMode::kReadWrite));
+  CORDWOOD_ASSIGN_OR_RETURN(os::File* const file, Image());
   std::vector<OffsetEntry> chunk;
   for (std::size_t i = 0; i < sorted.size();) {
     const int from = sorted[i].entry;
@@ -145,6 +156,9 @@ absl::Status Group::WriteWhole(std::span<const Change> changes) {
         if (offset) WriteSlot(entry, *offset);
         return entry;
       }));
+  // Before the rename: nobody must go on in the old file, whoever dies in between.
+  image_file_.reset();
+  live_->image.fetch_add(1, std::memory_order_acq_rel);
   CORDWOOD_RETURN_IF_ERROR(root.Rename(made, Path("offsets")));
   return root.SyncFolder(folder_);
 }

@@ -458,6 +458,12 @@ bool Group::HasMember() const {
          (*members)->IsLocked(os::LockKind::kExclusive, kMemberByte).value_or(false);
 }
 
+bool Group::HasShareMember() const {
+  const absl::StatusOr<std::unique_ptr<os::File>> members =
+      context_->root->OpenFile(Path("members"), os::OpenMode::kRead);
+  return members.ok() && (*members)->IsLocked(os::LockKind::kExclusive, kShareByte).value_or(false);
+}
+
 std::vector<int> Group::MemberSlots() const {
   std::vector<int> slots;
   const int used = live_ == nullptr ? 0 : slots_used();

@@ -22,14 +22,11 @@ ShareWord ReadShareWord(std::uint64_t word, Offset offset) {
           .deliveries = static_cast<int>(word & kDeliveriesMax)};
 }
 
-ShareStart StartAfterBoot(std::optional<Offset> committed, Offset start, Offset floor,
-                          Offset newest, Offset end) {
+Offset StartAfterBoot(std::optional<Offset> committed, Offset start, Offset newest, Offset end) {
   // What is past the end was never true.
   if (start < 0 || start > end) start = -1;
   if (newest >= 0 && newest < end) start = std::max(start, newest - kShareSlots + 1);
-  if (!committed) return {start, true};
-  if (floor <= end && *committed < floor) return {*committed, false};
-  return {std::max(start, *committed), true};
+  return std::max(start, committed.value_or(-1));
 }
 
 StartCase CaseOfStart(std::optional<Offset> committed, Offset start, Offset next_start) {
@@ -83,7 +80,8 @@ absl::Status ShareTurn::Take(std::int64_t wait_ns) {
       break;
     }
     header.lock.Unlock();
-    CORDWOOD_RETURN_IF_ERROR(file_.MapOrMake());
+    CORDWOOD_RETURN_IF_ERROR(
+        file_.MapOrMake(std::max<std::int64_t>(0, deadline - os::MonotonicNanos())));
   }
   CORDWOOD_RETURN_IF_ERROR(context.CheckWritable());
   if (!file_.place_.group->is_current()) {

@@ -18,7 +18,6 @@ namespace {
 constexpr char kSharePrefix[] = "share-";
 // Of the file `members`. Without bit 1, as no topic's byte is.
 constexpr std::uint64_t kMakingShareByte = 4;
-constexpr std::int64_t kMakeWaitNanos = 30'000'000'000;
 // Of a flush pass, and of a close.
 constexpr std::int64_t kPassWaitNanos = 100'000'000;
 
@@ -68,10 +67,10 @@ ShareFile::ShareFile(Place place, Offset initial, Offset end)
       initial_(initial),
       end_(end) {}
 
-absl::StatusOr<std::shared_ptr<ShareFile>> ShareFile::Open(Place place, Offset initial,
-                                                           Offset end) {
+absl::StatusOr<std::shared_ptr<ShareFile>> ShareFile::Open(Place place, Offset initial, Offset end,
+                                                           std::int64_t wait_ns) {
   auto file = std::shared_ptr<ShareFile>(new ShareFile(std::move(place), initial, end));
-  CORDWOOD_RETURN_IF_ERROR(file->MapOrMake());
+  CORDWOOD_RETURN_IF_ERROR(file->MapOrMake(wait_ns));
   return file;
 }
 
@@ -127,11 +126,11 @@ absl::StatusOr<std::unique_ptr<os::File>> ShareFile::LockMaking(std::int64_t wai
       absl::StrCat(root.path(), "/", Path(), ": another process is making it and does not get on"));
 }
 
-absl::Status ShareFile::MapOrMake() {
+absl::Status ShareFile::MapOrMake(std::int64_t wait_ns) {
   CORDWOOD_ASSIGN_OR_RETURN(const bool believed, Map());
   if (believed) return absl::OkStatus();
   os::Folder& root = *place_.context->root;
-  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> making, LockMaking(kMakeWaitNanos));
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> making, LockMaking(wait_ns));
   // Somebody may have been faster.
   CORDWOOD_ASSIGN_OR_RETURN(const bool made, Map());
   if (made) return absl::OkStatus();
@@ -186,15 +185,12 @@ absl::Status ShareFile::Build(const Mapped* old, bool is_believed) const {
       header.next_start.store(from.next_start.load());
     } else {
       const std::optional<Offset> committed = place_.group->committed(place_.entry);
-      const ShareStart at = StartAfterBoot(committed, from.start.load(), from.floor.load(),
-                                           NewestWord(*old, end_), end_);
-      if (at.words_count) CopySlots(*old, false, slots);
-      header.next_start.store(at.start);
+      const Offset at = StartAfterBoot(committed, from.start.load(), NewestWord(*old, end_), end_);
+      CopySlots(*old, false, slots);
+      header.next_start.store(at);
       // From what is committed the first turn moves on: case @E.
-      header.start.store(committed.value_or(at.start));
+      header.start.store(committed.value_or(at));
     }
-    header.floor.store(is_believed ? from.floor.load() : header.start.load());
-    header.synced_start.store(is_believed ? from.synced_start.load() : header.start.load());
   }
   header.state.store(ShareHeader::kReady, std::memory_order_release);
   return file->Sync();
@@ -227,9 +223,6 @@ absl::Status ShareFile::Sync() {
     // error, cannot know whether the pages reached the disk: a second sync would say OK.
     const bool in_doubt = header.syncing.exchange(1, std::memory_order_acq_rel) != 0;
     const std::uint64_t changes = header.changes.load(std::memory_order_acquire);
-    // The commits of the pass before are durable by now, but not yet those of this one.
-    header.floor.store(header.synced_start.load(std::memory_order_relaxed));
-    header.synced_start.store(header.start.load(std::memory_order_acquire));
     if (in_doubt || !now->map->Sync(0, kShareBytes).ok()) {
       status = Replace();
     } else {
@@ -270,9 +263,13 @@ absl::Status SyncShareFiles(const log::Context& context) {
       if (!file.ok()) continue;
       const absl::StatusOr<os::FileInfo> info = (*file)->Info();
       if (!info.ok() || info->size < kShareBytes) continue;
-      CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::Mapping> map,
-                                (*file)->Map(kShareHeaderBytes, os::Access::kReadWrite));
-      auto& header = *reinterpret_cast<ShareHeader*>(map->data());
+      const absl::StatusOr<std::unique_ptr<os::Mapping>> map =
+          (*file)->Map(kShareHeaderBytes, os::Access::kReadWrite);
+      if (!map.ok()) {
+        first.Update(map.status());
+        continue;
+      }
+      auto& header = *reinterpret_cast<ShareHeader*>((*map)->data());
       if (!IsDirty(header)) continue;
       const std::uint64_t changes = header.changes.load(std::memory_order_acquire);
       absl::Status synced = (*file)->Sync();
@@ -283,6 +280,30 @@ absl::Status SyncShareFiles(const log::Context& context) {
     }
   }
   return first;
+}
+
+// Marked first: who has it mapped makes a new one. Killed in between, the next one who opens
+// it does the same, and finds the words; the reset was not done then.
+absl::Status ForgetShareFile(const Group& group, const os::Bits128& topic_id, int partition) {
+  os::Folder& root = *group.context().root;
+  const std::string path =
+      group.Path(absl::StrCat(kSharePrefix, log::HexOf(topic_id), "-", partition));
+  {
+    const absl::StatusOr<std::unique_ptr<os::File>> file =
+        root.OpenFile(path, os::OpenMode::kReadWrite);
+    if (absl::IsNotFound(file.status())) return absl::OkStatus();
+    if (!file.ok()) return file.status();
+    CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, (*file)->Info());
+    if (info.size >= kShareBytes) {
+      CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::Mapping> map,
+                                (*file)->Map(kShareHeaderBytes, os::Access::kReadWrite));
+      // Release: pairs with the acquire in ShareTurn::Take().
+      reinterpret_cast<ShareHeader*>(map->data())
+          ->state.store(ShareHeader::kReplaced, std::memory_order_release);
+    }
+  }
+  CORDWOOD_RETURN_IF_ERROR(root.Unlink(path));
+  return root.SyncFolder(absl::StrCat(kGroupsFolder, "/", group.name()));
 }
 
 // ---- Members
@@ -307,7 +328,7 @@ absl::StatusOr<std::unique_ptr<os::LockKeeper>> JoinShare(const Group& group) {
 // ---- The files of a directory
 
 absl::StatusOr<std::shared_ptr<ShareFile>> ShareStore::Open(ShareFile::Place place, Offset initial,
-                                                            Offset end) {
+                                                            Offset end, std::int64_t wait_ns) {
   const Key key(place.group->name(), place.topic.id, place.partition);
   const std::shared_ptr<Group> group = place.group;
   {
@@ -317,7 +338,7 @@ absl::StatusOr<std::shared_ptr<ShareFile>> ShareStore::Open(ShareFile::Place pla
   }
   // Without the lock, as it may have to wait for another process.
   CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<ShareFile> file,
-                            ShareFile::Open(std::move(place), initial, end));
+                            ShareFile::Open(std::move(place), initial, end, wait_ns));
   absl::MutexLock lock(&mutex_);
   std::shared_ptr<ShareFile>& known = files_[key];
   if (known == nullptr || known->place().group != group) known = std::move(file);

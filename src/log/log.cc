@@ -247,6 +247,12 @@ absl::StatusOr<Located> Log::Locate(Offset offset) {
         again = true;
         break;
       }
+      // Of what is gone or damaged the records are a hole; any other trouble is this
+      // process's own, and may be over soon.
+      if (!open.ok() && !absl::IsNotFound(open.status()) && !absl::IsDataLoss(open.status()) &&
+          !absl::IsFailedPrecondition(open.status())) {
+        return Where(open.status(), offset);
+      }
       if (!open.ok()) break;
       if (it->next == it->base && !it->recovered) continue;
       if (offset < it->next) {

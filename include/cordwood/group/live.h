@@ -19,6 +19,7 @@
 //         72      4  wanted: how often somebody wanted the targets decided anew
 //         76      4  decided: what `wanted` was when they were last decided
 //         80      4  the number of the highest member slot ever used, plus 1
+//         84      4  counts the files that had the name `offsets`
 //       4096     64  member slot 0; 1,024 of them
 //      69632     32  entry 0: one for each entry of `offsets`
 //
@@ -95,7 +96,8 @@ struct LiveHeader {
   std::atomic<std::uint32_t> wanted;
   std::atomic<std::uint32_t> decided;
   std::atomic<std::uint32_t> slots_used;
-  std::uint8_t reserved[44];
+  std::atomic<std::uint32_t> image;
+  std::uint8_t reserved[40];
 };
 static_assert(sizeof(LiveHeader) == 128);
 static_assert(offsetof(LiveHeader, lock) == 48);

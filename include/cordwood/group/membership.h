@@ -113,6 +113,7 @@ class Member {
   // ring is dead, overdue, or has been away for too long. Waits for no lock. Returns what came
   // of the last look that was made.
   absl::Status Look(std::int64_t now_ns);
+  bool IsTimeToLook(std::int64_t now_ns) const { return now_ns >= next_look_ns_; }
   // Somebody should: a topic has come, gone or grown.
   void WantDecision();
   // That it polls, if it has a poll_interval_max_ns.

@@ -220,6 +220,8 @@ class Group {
                              std::optional<std::uint16_t> epoch = std::nullopt);
 
   bool HasMember() const;
+  // Of a share group (group/share.h).
+  bool HasShareMember() const;
   // The slots of members, away ones too.
   std::vector<int> MemberSlots() const;
   // "Empty", "Stable", or "PreparingRebalance" while a partition is on its way to a member.
@@ -281,6 +283,7 @@ class Group {
   absl::Status GrowLive(int entries);
   absl::Status AddEntries(const TopicRef& topic, std::span<const int> partitions)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<os::File*> Image();
   absl::Status WriteInPlace(std::span<const Change> changes);
   absl::Status WriteWhole(std::span<const Change> changes);
 
@@ -296,6 +299,10 @@ class Group {
   MemberSlot* slots_ = nullptr;
   LiveEntry* words_ = nullptr;
   std::vector<std::uint64_t> image_;
+
+  // Under the group's lock: `offsets`, when LiveHeader::image was that.
+  std::unique_ptr<os::File> image_file_;
+  std::uint32_t image_number_ = 0;
 
   mutable absl::Mutex mutex_;
   std::vector<Identity> identities_ ABSL_GUARDED_BY(mutex_);  // by entry

@@ -30,8 +30,6 @@
 //        120      8  changes that are on the disk
 //        128      4  lock of who syncs this file
 //        132      4  1 while it is synced
-//        136      8  floor: what is committed, and durable, was at least that
-//        144      8  start, when the file was synced last
 //        152      4  bell, counts what has become free
 //        156      4  1: somebody sleeps on the bell
 //   position  bytes  slot i, 32 bytes, at 4096 + 32 i
@@ -68,9 +66,10 @@
 //                                                                all words are forgotten
 //
 //   After a boot the file and the group's durable offsets may be of different times. A word
-//   about offset w was written when start was above w - 2,048: so the larger of that and of
-//   the header's start holds, and what a slot's next lap overwrote was done with. What is
-//   committed below the floor is a reset, as in @F.
+//   about offset w was written when start was above w - 2,048: so the largest of that, of
+//   the header's start and of what is committed holds, and what a slot's next lap overwrote
+//   was done with. A reset (Broker::ResetOffsets) removes the file before it commits, so no
+//   file speaks of a time before one.
 //
 // Worked example. 7 was delivered a second time, to a process whose lock word is 10003, and
 // slot 7 is, in hex, 02 40 07 00 00 00 00 00: offset 7, state 2, 2 deliveries; then its
@@ -137,16 +136,9 @@ inline constexpr std::uint64_t PackShareWord(Offset offset, ShareWord word) {
 // What the word says of the offset. Any word will do.
 ShareWord ReadShareWord(std::uint64_t word, Offset offset);
 
-// Where a share group goes on that was not begun in this boot.
-struct ShareStart {
-  Offset start = -1;  // -1: it was not begun
-  bool words_count = true;
-
-  friend bool operator==(const ShareStart&, const ShareStart&) = default;
-};
+// Where a share group goes on that was not begun in this boot; -1: it was not begun.
 // `newest`: the largest offset that a word is about, -1: none. `end`: the partition's.
-ShareStart StartAfterBoot(std::optional<Offset> committed, Offset start, Offset floor,
-                          Offset newest, Offset end);
+Offset StartAfterBoot(std::optional<Offset> committed, Offset start, Offset newest, Offset end);
 
 // The rows of the table above.
 enum class StartCase { kFirst, kCommitAgain, kNew, kMoved, kAgreed, kReset };
@@ -178,8 +170,7 @@ struct ShareHeader {
   std::atomic<std::uint64_t> synced;
   os::SharedLock sync_lock;
   std::atomic<std::uint32_t> syncing;
-  std::atomic<std::int64_t> floor;
-  std::atomic<std::int64_t> synced_start;
+  std::uint8_t reserved_too[16];
   std::atomic<std::uint32_t> bell;
   std::atomic<std::uint32_t> sleepers;
 };
@@ -225,7 +216,9 @@ class ShareFile {
   };
 
   // `initial`: where a group begins that has committed nothing; `end`: the partition's.
-  static absl::StatusOr<std::shared_ptr<ShareFile>> Open(Place place, Offset initial, Offset end);
+  // kUnavailable: another process is making it, and does not get on for `wait_ns`.
+  static absl::StatusOr<std::shared_ptr<ShareFile>> Open(Place place, Offset initial, Offset end,
+                                                         std::int64_t wait_ns);
 
   // Makes what was acknowledged durable. After the records that were acknowledged are.
   // kUnavailable: another process is at it, or has the lock.
@@ -243,7 +236,7 @@ class ShareFile {
 
   // Maps the file; false: there is none to believe.
   absl::StatusOr<bool> Map();
-  absl::Status MapOrMake();
+  absl::Status MapOrMake(std::int64_t wait_ns);
   absl::StatusOr<std::unique_ptr<Mapped>> MapValid(os::File& file) const;
   bool IsOfThisBoot(const ShareHeader& header, const os::FileInfo& info) const;
   absl::StatusOr<std::unique_ptr<os::File>> LockMaking(std::int64_t wait_ns) const;
@@ -345,6 +338,9 @@ class ShareTurn {
 // dies. kFailedPrecondition: the group has members of the other kind (group/membership.h), or
 // was deleted.
 absl::StatusOr<std::unique_ptr<os::LockKeeper>> JoinShare(const Group& group);
+// Removes what a share group knows of a partition, so that it begins anew where it has
+// committed. While nobody is a member.
+absl::Status ForgetShareFile(const Group& group, const os::Bits128& topic_id, int partition);
 
 // The share files that an open directory has used.
 //
@@ -352,7 +348,7 @@ absl::StatusOr<std::unique_ptr<os::LockKeeper>> JoinShare(const Group& group);
 class ShareStore {
  public:
   absl::StatusOr<std::shared_ptr<ShareFile>> Open(ShareFile::Place place, Offset initial,
-                                                  Offset end);
+                                                  Offset end, std::int64_t wait_ns);
   // In a flush pass, after the data. Goes on after an error and returns the first.
   absl::Status SyncAll();
   // Gives back what the consumers of this open still hold: before it is closed.
