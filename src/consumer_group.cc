@@ -40,8 +40,9 @@ absl::Status ConsumerState::Rebalance(Consumer& self, std::int64_t now_ns) {
 
 // Once for each cause, however often it is met.
 void ConsumerState::TellLook(const absl::Status& status) {
-  if (!status.ok() && status.message() != look_error_)
+  if (!status.ok() && status.message() != look_error_) {
     errors_.push_back({status, nullptr, nullptr});
+  }
   look_error_ = std::string(status.message());
 }
 
@@ -75,7 +76,7 @@ void ConsumerState::GiveUp(Consumer& self) {
   const std::vector<int> entries = member_->ToGiveUp();
   if (entries.empty()) return;
   const auto is_given_up = [&](int entry) {
-    return std::find(entries.begin(), entries.end(), entry) != entries.end();
+    return std::binary_search(entries.begin(), entries.end(), entry);
   };
   std::vector<TopicPartition> revoked;
   for (const auto& [name, topic] : topics_) {

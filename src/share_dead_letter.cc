@@ -16,6 +16,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "cordwood/status.h"
 #include "cordwood/status_macros.h"
 #include "share_consumer_state.h"
 
@@ -41,9 +42,16 @@ absl::Status ShareConsumerState::Bury(const SharePartition& partition, group::Sh
     if (group::IsDying(word.state)) dying.emplace_back(o, word);
   }
   if (dying.empty()) return absl::OkStatus();
+  absl::Status lost;
   if (!options_.dead_letter_topic.empty()) {
-    CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<log::TopicFiles> topic,
-                              broker_->directory().OpenTopic(options_.dead_letter_topic));
+    const absl::StatusOr<std::shared_ptr<log::TopicFiles>> opened =
+        broker_->directory().OpenTopic(options_.dead_letter_topic);
+    if (absl::IsNotFound(opened.status())) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the dead-letter topic ", options_.dead_letter_topic, " was deleted; make it again"));
+    }
+    if (!opened.ok()) return opened.status();
+    const std::shared_ptr<log::TopicFiles>& topic = *opened;
     CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<log::Log> letters,
                               topic->OpenLog(partition.number % topic->partitions()));
     const std::optional<Offset> from = turn.letters_from();
@@ -58,8 +66,19 @@ absl::Status ShareConsumerState::Bury(const SharePartition& partition, group::Sh
       if (written.contains(offset)) continue;
       CORDWOOD_ASSIGN_OR_RETURN(const std::optional<RecordView> record, ReadAt(cursor, offset));
       // What retention, a trim or damage has taken cannot be told of.
-      if (record)
-        CORDWOOD_RETURN_IF_ERROR(WriteLetter(partition, *record, word, *letters, deadline));
+      if (!record) continue;
+      const absl::Status sent = WriteLetter(partition, *record, word, *letters, deadline);
+      // Told once: a topic that takes not even the headers must not hold up the others for ever.
+      if (absl::IsInvalidArgument(sent)) {
+        lost.Update(
+            At(absl::DataLossError(absl::StrCat("offset ", offset,
+                                                " was given up without a dead letter, which is too "
+                                                "large for topic ",
+                                                options_.dead_letter_topic)),
+               partition.log->name(), offset));
+        continue;
+      }
+      CORDWOOD_RETURN_IF_ERROR(sent);
     }
     CORDWOOD_RETURN_IF_ERROR(letters->FlushTo(letters->end_offset(), deadline - absl::Now()));
   }
@@ -67,7 +86,7 @@ absl::Status ShareConsumerState::Bury(const SharePartition& partition, group::Sh
     turn.Set(offset, group::ShareState::kArchived, word.deliveries);
   }
   turn.SetLettersFrom(std::nullopt);
-  return absl::OkStatus();
+  return lost;
 }
 
 absl::Status ShareConsumerState::WriteLetter(const SharePartition& partition,

@@ -93,13 +93,13 @@ TEST_CASE("ShareConsumer: a dead letter that cannot be written is told of, and w
   world.Send(0, "b");
   ShareConsumer worker = world.Worker({.max_poll_records = 1});
   REQUIRE(world.broker.DeleteTopic("dead").ok());
-  CHECK(worker.Acknowledge(*One(worker), AckType::kReject).code() == Code::kNotFound);
+  CHECK(worker.Acknowledge(*One(worker), AckType::kReject).code() == Code::kFailedPrecondition);
   // The records after it are not held up.
   const One next(worker);
   CHECK((*next)->value() == "b");
   absl::Status told;
   for (int i = 0; i < 100 && told.ok(); ++i) told = worker.Acquire(kShort).status();
-  CHECK(told.code() == Code::kNotFound);
+  CHECK(told.code() == Code::kFailedPrecondition);
   REQUIRE(world.broker.CreateTopic("dead").ok());
   for (int i = 0; i < 100 && world.Letters().empty(); ++i) REQUIRE(worker.Acquire(kShort).ok());
   CHECK(world.Letters().size() == 1);
@@ -199,6 +199,19 @@ TEST_CASE("ShareConsumer: by key, what one without order holds counts too") {
   CHECK(ordered.Acquire(kShort).value().empty());
   REQUIRE(any.Acknowledge(*held, AckType::kReject).ok());
   CHECK((*One(ordered))->value() == "x2");
+}
+
+TEST_CASE("ShareConsumer: a topic that takes no dead letter at all holds up nobody") {
+  ShareWorld world;
+  world.broker.CreateTopic("tiny", {.max_message_bytes = 10}).value();
+  world.Send(0, "a");
+  world.Send(0, "b");
+  ShareConsumer worker = world.Worker({.dead_letter_topic = "tiny", .max_poll_records = 1});
+  const absl::Status status = worker.Acknowledge(*One(worker), AckType::kReject);
+  CHECK(status.code() == absl::StatusCode::kDataLoss);
+  CHECK(OffsetOf(status) == 0);
+  CHECK(worker.Acknowledge(*One(worker)).ok());
+  CHECK(world.Lag() == 0);
 }
 
 }  // namespace cordwood

@@ -28,7 +28,8 @@
 // What is promised. A record is delivered until it is accepted, or given up; never is it held
 // by two within its lock time. An acknowledgement that returned OK is there when every process
 // was killed and begins anew. After a power cut those of about the last
-// BrokerOptions::flush_interval may be lost, and these records are delivered again. A dead
+// BrokerOptions::flush_interval may be lost, and these records are delivered again (of a process
+// that was killed: those that nobody else of its group has made durable since). A dead
 // letter is durable before its record is given up: killed in between, it is written once;
 // after a power cut in between it may be there twice.
 //

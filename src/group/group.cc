@@ -87,10 +87,12 @@ absl::StatusOr<bool> Group::MapLive() {
   auto* header = reinterpret_cast<LiveHeader*>(map->data());
   const auto entries = static_cast<int>(
       std::min<std::uint32_t>(header->entries.load(std::memory_order_acquire), kEntriesMax));
+  // After that, for the file was made longer before they were counted.
+  CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo grown, (*file)->Info());
   if (header->magic != LiveHeader::kMagic || header->version != LiveHeader::kVersion ||
       header->state.load(std::memory_order_acquire) != LiveHeader::kReady ||
       header->boot_id != context_->boot_id || header->inode != info.inode ||
-      header->device != info.device || LiveEntryAt(entries) > info.size) {
+      header->device != info.device || LiveEntryAt(entries) > grown.size) {
     return false;
   }
   live_file_ = *std::move(file);

@@ -116,7 +116,8 @@ absl::Status ShareTurn::Reconcile() {
       begin(*committed);
       return absl::OkStatus();
     case StartCase::kAgreed:  // @E
-      return next > start_ ? MoveStart(next) : absl::OkStatus();
+      // What no move leads to was never begun.
+      return next > start_ && next <= kCommitMax ? MoveStart(next) : absl::OkStatus();
     case StartCase::kReset:  // @F
       for (Offset i = 0; i < kShareSlots; ++i) slot(i).word.store(0, std::memory_order_relaxed);
       header.letters_from.store(0, std::memory_order_relaxed);

@@ -210,7 +210,13 @@ bool ShareFile::IsOfThisBoot(const ShareHeader& header, const os::FileInfo& info
 // ---- The disk
 
 absl::Status ShareFile::Sync() {
-  const std::shared_ptr<Mapped> now = mapped();
+  std::shared_ptr<Mapped> now = mapped();
+  if (now->header->state.load(std::memory_order_acquire) == ShareHeader::kReplaced) {
+    // Others may have acknowledged in the new one, and died.
+    CORDWOOD_ASSIGN_OR_RETURN(const bool is_there, Map());
+    if (!is_there) return absl::OkStatus();
+    now = mapped();
+  }
   ShareHeader& header = *now->header;
   if (!IsDirty(header)) return absl::OkStatus();
   if (header.sync_lock.Lock(*place_.context->owners, os::MonotonicNanos() + kPassWaitNanos) ==
@@ -272,10 +278,13 @@ absl::Status SyncShareFiles(const log::Context& context) {
       auto& header = *reinterpret_cast<ShareHeader*>((*map)->data());
       if (!IsDirty(header)) continue;
       const std::uint64_t changes = header.changes.load(std::memory_order_acquire);
+      // In doubt, or with an error, the mark is left: who uses it next makes a new file.
+      const bool in_doubt = header.syncing.exchange(1, std::memory_order_acq_rel) != 0;
       absl::Status synced = (*file)->Sync();
-      if (synced.ok()) header.synced.store(changes, std::memory_order_release);
-      // With an error the mark is left: the next who syncs it makes a new file.
-      header.syncing.store(synced.ok() ? header.syncing.load() : 1, std::memory_order_release);
+      if (synced.ok() && !in_doubt) {
+        header.synced.store(changes, std::memory_order_release);
+        header.syncing.store(0, std::memory_order_release);
+      }
       first.Update(std::move(synced));
     }
   }

@@ -100,7 +100,7 @@ class Member {
   std::uint32_t heard() const { return heard_.load(std::memory_order_relaxed); }
   // It was thrown out for want of a Poll, or has resigned, and others may have its partitions.
   bool IsEvicted() const;
-  // The entries of its own that another member, or nobody, is to have.
+  // The entries of its own that another member, or nobody, is to have, in order.
   std::vector<int> ToGiveUp() const;
   void GiveUp(const std::vector<int>& entries);
   // What it is to have and nobody owns any more.
