@@ -67,6 +67,11 @@ absl::Status ConsumerState::SubscribeTo(const std::set<std::string>& topics, Mod
   } else if (mode != Mode::kNone) {
     CORDWOOD_ASSIGN_OR_RETURN(member_, Join(topics, wait));
     last_poll_ns_ = 0;
+    // The broker may have been closed meanwhile, and not have known of this member.
+    if (absl::Status usable = CheckUsable(); !usable.ok()) {
+      LeaveAll();
+      return usable;
+    }
   }
   subscribed_ = std::move(subscribed);
   appeared_.clear();

@@ -147,5 +147,29 @@ TEST_CASE("Rule 14: what a retired file held is read from the fresh one, over ro
   for (const Gap& gap : log.Gaps(0)) CHECK(gap.reason == GapReason::kPowerLoss);
 }
 
+// An empty file that is too small is replaced by a larger one of its own name.
+TEST_CASE("Rule 5: a roll over an empty file that fails half way leaves no file without a name") {
+  Machine m;
+  LogFixture& log = m.log;
+  const std::string large(100'000, 'x');
+  SECTION("when the new one is made larger") {
+    m.disk->Fail({.op = Op::kAllocate, .nth = GENERATE(1, 2, 3)});
+  }
+  SECTION("when its name is made durable") {
+    m.disk->Fail({.op = Op::kSyncFolder, .nth = GENERATE(1, 2)});
+  }
+  const bool failed = !log->Append({.value = large}, {}).ok();
+  CAPTURE(failed);
+  m.disk->Heal();
+  log.Append("small");
+  REQUIRE(log->Flush().ok());
+  const std::size_t records = failed ? 1 : 2;
+  CHECK(log.Values().size() == records);
+  const std::shared_ptr<log::Log> beside = log.OpenBeside();
+  REQUIRE(beside->Append({.value = "from beside"}, kDurableAppend).ok());
+  m.PowerCut();
+  CHECK(log.Values().size() == records + 1);
+}
+
 }  // namespace
 }  // namespace cordwood::rules_retire_test

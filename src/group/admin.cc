@@ -15,9 +15,12 @@
 #include "cordwood/status_macros.h"
 #include "group/files.h"
 #include "group/roster.h"
+#include "log/small_files.h"
 
 namespace cordwood::group {
 namespace {
+
+constexpr std::int64_t kMakingWaitNanos = 5'000'000'000;
 
 absl::Status NoGroup(std::string_view name) {
   return absl::NotFoundError(absl::StrCat("there is no group ", Piece(name)));
@@ -134,6 +137,14 @@ absl::Status GroupStore::Delete(std::string_view name) {
   const absl::StatusOr<std::shared_ptr<Group>> group = OpenGroup(name, false);
   CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> alone,
                             KeepAlone(*context_, name, group.ok() ? group->get() : nullptr));
+  // Nor does anybody make a live page anew meanwhile, which would not have the mark.
+  CORDWOOD_ASSIGN_OR_RETURN(const bool is_nobody_making,
+                            log::LockByte(*alone, os::LockKind::kExclusive, kMakingLiveByte,
+                                          os::MonotonicNanos() + kMakingWaitNanos));
+  if (!is_nobody_making) {
+    return absl::UnavailableError(
+        absl::StrCat("group ", Piece(name), ": another process is opening it and does not get on"));
+  }
   // The mark comes before the name goes: who has the group open sees the mark. A damaged
   // group, which cannot be opened, can be deleted all the same.
   const absl::StatusOr<std::unique_ptr<os::File>> live =

@@ -114,7 +114,16 @@ absl::Status Group::MakeLive() {
     // Somebody may have made it while we waited, or before we had the lock.
     CORDWOOD_ASSIGN_OR_RETURN(const bool believed, MapLive());
     if (believed) return absl::OkStatus();
-    if (locked) break;
+    if (locked) {
+      // Not of a group that was deleted while we waited, and perhaps made again.
+      CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo ours, members->Info());
+      CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> there,
+                                root.OpenFile(Path("members"), os::OpenMode::kRead));
+      CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo now, there->Info());
+      if (ours.inode == now.inode) break;
+      return absl::UnavailableError(
+          absl::StrCat("group ", name_, " was deleted meanwhile; open it again"));
+    }
     if (os::MonotonicNanos() >= deadline) {
       return absl::UnavailableError(
           absl::StrCat(root.path(), "/", folder_,

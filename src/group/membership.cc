@@ -70,6 +70,7 @@ absl::StatusOr<std::shared_ptr<Member>> Member::Join(std::shared_ptr<Group> grou
 }
 
 absl::Status Member::Enter(std::unique_ptr<os::File> members, Group::Wait wait) {
+  absl::MutexLock own_slot(&slot_mutex_);
   Roster roster(*group_, *probe_);
   CORDWOOD_RETURN_IF_ERROR(roster.Take(NanosOf(wait)));
   const std::int64_t now = Now();
@@ -94,6 +95,7 @@ absl::Status Member::Enter(std::unique_ptr<os::File> members, Group::Wait wait) 
     wanted = number;
   }
   const auto lock = [&](int number) -> absl::Status {
+    slot_mutex_.AssertHeld();
     CORDWOOD_ASSIGN_OR_RETURN(
         const bool locked, members->TryLock(os::LockKind::kExclusive,
                                             kFirstSlotByte + static_cast<std::uint64_t>(number)));
@@ -176,7 +178,10 @@ absl::Status Member::Subscribe(const std::vector<std::string>& topics, Group::Wa
 }
 
 void Member::Leave() {
-  if (lock_ == nullptr) return;
+  {
+    absl::MutexLock lock(&slot_mutex_);
+    if (lock_ == nullptr) return;
+  }
   for (const auto& [entry, epoch] : owned_) {
     std::uint32_t self = RefOfSlot(slot_);
     group_->entry(entry).owner.compare_exchange_strong(self, 0, std::memory_order_acq_rel);
@@ -192,10 +197,16 @@ void Member::Leave() {
       roster.Decide(directory_, *assignor_, Now()).IgnoreError();
     }
   }
+  absl::MutexLock lock(&slot_mutex_);
   lock_.reset();
 }
 
 void Member::Resign() {
+  absl::MutexLock lock(&slot_mutex_);
+  if (lock_ != nullptr) GiveUpSlot();
+}
+
+void Member::GiveUpSlot() {
   const bool is_static = !subscription_.instance_id.empty();
   if (is_static) {
     slot().away_until_ns.store(os::SaturatingAdd(Now(), subscription_.session_timeout_ns),
@@ -216,7 +227,8 @@ void Member::Resign() {
 
 void Member::Hear() {
   heard_.store(bell().load(std::memory_order_acquire), std::memory_order_relaxed);
-  if (IsDecisionWanted()) next_look_ns_ = 0;
+  // Not where the last one failed: that rings, too.
+  if (IsDecisionWanted() && last_look_.ok()) next_look_ns_ = 0;
 }
 
 bool Member::IsDecisionWanted() const {

@@ -57,7 +57,8 @@ std::string MemberId(int slot) { return absl::StrFormat("member-%04d", slot); }
 //  joined   locked    polled in time            a member                no
 //  joined   locked    overdue                   evict it                yes
 //  joined   free      -                         dead                    yes
-//  left     -         -                         its slot is free        yes
+//  left     locked    -                         it is just leaving      no
+//  left     free      -                         its slot is free        yes
 //  evicted  locked    -                         it does not know yet    no
 //  evicted  free      -                         its slot is free        yes
 //  away     -         within its time           it may come back        no
@@ -69,12 +70,11 @@ bool IsGone(const Group& group, os::File& probe, int slot, std::int64_t now_ns) 
       return false;
     case MemberState::kJoined:
       return IsOverdue(member, now_ns) || !IsLocked(probe, slot);
+    case MemberState::kLeft:
     case MemberState::kEvicted:
       return !IsLocked(probe, slot);
     case MemberState::kAway:
       return now_ns > member.away_until_ns.load(std::memory_order_relaxed);
-    case MemberState::kLeft:
-      break;
   }
   return true;  // a state that there is not is nobody's either
 }

@@ -18,6 +18,7 @@ namespace {
 constexpr char kSharePrefix[] = "share-";
 // Of the file `members`. Without bit 1, as no topic's byte is.
 constexpr std::uint64_t kMakingShareByte = 4;
+constexpr std::int64_t kForgetWaitNanos = 5'000'000'000;
 // Of a flush pass, and of a close.
 constexpr std::int64_t kPassWaitNanos = 100'000'000;
 
@@ -295,6 +296,16 @@ absl::Status SyncShareFiles(const log::Context& context) {
 // it does the same, and finds the words; the reset was not done then.
 absl::Status ForgetShareFile(const Group& group, const os::Bits128& topic_id, int partition) {
   os::Folder& root = *group.context().root;
+  // Nobody makes it anew meanwhile, from the words that are to go.
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> members,
+                            root.OpenFile(group.Path("members"), os::OpenMode::kReadWrite));
+  CORDWOOD_ASSIGN_OR_RETURN(const bool alone,
+                            log::LockByte(*members, os::LockKind::kExclusive, kMakingShareByte,
+                                          os::MonotonicNanos() + kForgetWaitNanos));
+  if (!alone) {
+    return absl::UnavailableError(absl::StrCat(
+        "group ", group.name(), ": another process is making a share file and does not get on"));
+  }
   const std::string path =
       group.Path(absl::StrCat(kSharePrefix, log::HexOf(topic_id), "-", partition));
   {

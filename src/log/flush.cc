@@ -250,8 +250,11 @@ absl::Status Log::Retire(const absl::Status& cause) {
   {
     Turn turn(*this);
     moved = turn.Take(kRetireTimeout);
-    // What a dead owner of the turn left, first: it may have been retiring, too.
-    if (moved.ok() && b.scratch_valid.load(std::memory_order_relaxed) == 0) moved = LoadActive();
+    // What a dead owner of the turn left, first: it may have been retiring, too. If that cannot
+    // be found out now, the mark of the sync stands, and the next one retires the file.
+    if (moved.ok() && b.scratch_valid.load(std::memory_order_relaxed) == 0) {
+      CORDWOOD_RETURN_IF_ERROR(FinishRetirement(ReadTail(b)));
+    }
     if (moved.ok()) {
       const TailView to = ReadTail(b);
       moved = CopyToFresh(std::max(durable_offset(), start_offset()), to);

@@ -77,7 +77,12 @@ absl::Status Log::LoadActive() {
 absl::Status Log::FinishRetirement(const TailView& tail) {
   absl::StatusOr<std::shared_ptr<segment::Segment>> named =
       segment::Segment::Open(files_, tail.base, os::Access::kReadWrite);
-  if (!named.ok() || (*named)->salt_tag() == tail.salt) return absl::OkStatus();
+  // Of a file that is gone or damaged the caller tells; any other trouble may be over soon.
+  if (absl::IsNotFound(named.status()) || absl::IsDataLoss(named.status())) {
+    return absl::OkStatus();
+  }
+  if (!named.ok()) return named.status();
+  if ((*named)->salt_tag() == tail.salt) return absl::OkStatus();
   const segment::Segment& fresh = **named;
   segment::CheckedFrame frame;
   std::uint64_t position = segment::kFirstFrame;
@@ -191,6 +196,10 @@ absl::Status Log::Roll(std::uint64_t needed_bytes, std::int64_t now_ns) {
   const Offset base = tail.end();
   absl::StatusOr<std::string> stem = StemForNext(capacity, now_ns);
   if (!stem.ok()) return stem.status();
+  // The new file takes the old one's name where that is empty. Should anything fail before the
+  // tail is flipped, the next append must not go on in a file without a name: it finds the
+  // scratch invalid, and the tail is flipped then (FinishRetirement).
+  if (tail.records == 0) b.scratch_valid.store(0, std::memory_order_relaxed);
   absl::Status renamed = RenameSegment(*stem, base);
   if (absl::IsNotFound(renamed)) {
     // What was made ready has been swept away; make it now.
@@ -227,6 +236,7 @@ absl::Status Log::Roll(std::uint64_t needed_bytes, std::int64_t now_ns) {
     listed_ = false;
   }
   FlipTail(*next, 0, segment::kFirstFrame);
+  b.scratch_valid.store(1, std::memory_order_relaxed);
   b.largest_timestamp.store(kNoTimestamp, std::memory_order_relaxed);
   b.index_count.store(0, std::memory_order_relaxed);
   b.next_index_position.store(segment::kFirstFrame, std::memory_order_relaxed);

@@ -33,8 +33,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "cordwood/group/assignor.h"
 #include "cordwood/group/offsets.h"
 #include "cordwood/os/storage.h"
@@ -129,6 +131,7 @@ class Member {
 
   absl::Status Enter(std::unique_ptr<os::File> members, Group::Wait wait);
   bool IsDecisionWanted() const;
+  void GiveUpSlot() ABSL_EXCLUSIVE_LOCKS_REQUIRED(slot_mutex_);
   // The next in the ring, and the one in slot `also`: the next one may be stopped, and look
   // after nobody itself.
   bool SomebodyIsGone(std::int64_t now_ns, int also) const;
@@ -139,7 +142,9 @@ class Member {
   Subscription subscription_;
   const std::shared_ptr<const Assignor> assignor_;
   std::unique_ptr<os::File> probe_;  // asks for the bytes of others; holds none itself
-  std::unique_ptr<os::LockKeeper> lock_;
+  // Who resigns while the slot's byte is locked resigns itself, and nobody who came after.
+  absl::Mutex slot_mutex_;
+  std::unique_ptr<os::LockKeeper> lock_ ABSL_GUARDED_BY(slot_mutex_);
   int slot_ = -1;
   std::map<int, std::uint16_t> owned_;  // the epoch by entry
   std::atomic<std::uint32_t> heard_{0};
