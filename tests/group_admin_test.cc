@@ -208,6 +208,10 @@ TEST_CASE("Reset: a topic or partition that there is not is kNotFound, and nothi
   CHECK(code({"nothing", 0}) == absl::StatusCode::kNotFound);
   CHECK(code({"orders", 1}) == absl::StatusCode::kNotFound);
   CHECK(code({"orders", -2}) == absl::StatusCode::kNotFound);
+  CHECK(absl::IsNotFound(
+      world.broker.ResetOffsets("audit", ResetTo::Latest(), {.partitions = {{"nothing", 0}}})
+          .status()));
+  CHECK(world.broker.ListGroups() == List{"billing"});
   CHECK(world.Committed().at(kFirst) == 5);
 }
 

@@ -368,6 +368,19 @@ TEST_CASE("Members: an entry of a slot that is nobody's is freed by the next swe
   CHECK(first->Take().size() == 1);
 }
 
+TEST_CASE("Members: a count of entries that is too small costs no entry of the file") {
+  Fixture f;
+  const auto first = f.Join();
+  Fixture::Settle({first});
+  f.group->live().entries = 2;
+  f.AddTopic("users", 2);
+  CHECK(f.TryJoin({.topics = {"users"}}).status().code() == absl::StatusCode::kDataLoss);
+  f.group->live().entries = 6;
+  CHECK(f.TryJoin({.topics = {"users"}}).ok());
+  CHECK(f.group->committed(0) == std::nullopt);
+  CHECK(f.group->IdentityOf(0).value().topic == "orders");
+}
+
 TEST_CASE("Members: nonsense in the live page gives nobody anything, and no crash") {
   Fixture f;
   const auto first = f.Join();

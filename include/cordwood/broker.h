@@ -91,7 +91,8 @@ class Broker {
   absl::Status DeleteGroup(std::string_view group) const;
   // Commits for a group where it is to go on, back too, and says what it changed, in order of
   // topics and partitions: what a dry run says is what the reset does, if no one commits or
-  // appends in between. A group that there is not yet is made, if partitions are named.
+  // appends in between. A group that there is not yet is made, if partitions are named. One
+  // partition after the other: who is killed half way has reset the first ones.
   // kFailedPrecondition: it has a member, living or away, and then nothing is changed;
   // kNotFound: no such group, topic or partition.
   absl::StatusOr<std::vector<OffsetChange>> ResetOffsets(std::string_view group, const ResetTo& to,

@@ -211,6 +211,10 @@ absl::StatusOr<std::vector<OffsetChange>> GroupStore::Reset(std::string_view nam
                                                             const ResetTo& to,
                                                             const ResetOptions& options,
                                                             log::Directory& directory) {
+  // First, so that nothing is made for a topic that there is not.
+  for (const TopicPartition& where : options.partitions) {
+    CORDWOOD_RETURN_IF_ERROR(directory.OpenTopic(where.topic).status());
+  }
   const bool create = !options.partitions.empty() && !options.dry_run;
   absl::StatusOr<std::shared_ptr<Group>> opened = OpenGroup(name, create);
   // Of a group that there is not yet the dry run says the same.

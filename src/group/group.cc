@@ -269,6 +269,11 @@ absl::Status Group::GrowLive(int entries) {
 
 absl::Status Group::AddEntries(const TopicRef& topic, std::span<const int> partitions) {
   const int first = EntriesKnown();
+  // What is known already must not be written over.
+  if (static_cast<std::size_t>(first) < identities_.size()) {
+    return absl::DataLossError(absl::StrCat(context_->root->path(), "/", Path("live"), ": says ",
+                                            first, " entries, and there are ", identities_.size()));
+  }
   const int entries = first + static_cast<int>(partitions.size());
   if (entries > kEntriesMax) {
     return absl::ResourceExhaustedError(

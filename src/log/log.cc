@@ -204,6 +204,17 @@ absl::StatusOr<std::optional<Offset>> Log::HolderAtOrBelow(Offset offset) {
   return std::nullopt;
 }
 
+namespace {
+
+// Of a file that is gone or damaged the records are a hole; any other trouble with it, such as
+// a want of descriptors, is this process's own.
+bool MayBeOverSoon(const absl::Status& opened) {
+  return !opened.ok() && !absl::IsNotFound(opened) && !absl::IsDataLoss(opened) &&
+         !absl::IsFailedPrecondition(opened);
+}
+
+}  // namespace
+
 absl::StatusOr<Located> Log::Locate(Offset offset) {
   if (InFill()) return InFillError();
   for (int attempt = 0;; ++attempt) {
@@ -247,12 +258,7 @@ absl::StatusOr<Located> Log::Locate(Offset offset) {
         again = true;
         break;
       }
-      // Of what is gone or damaged the records are a hole; any other trouble is this
-      // process's own, and may be over soon.
-      if (!open.ok() && !absl::IsNotFound(open.status()) && !absl::IsDataLoss(open.status()) &&
-          !absl::IsFailedPrecondition(open.status())) {
-        return Where(open.status(), offset);
-      }
+      if (MayBeOverSoon(open.status())) return Where(open.status(), offset);
       if (!open.ok()) break;
       if (it->next == it->base && !it->recovered) continue;
       if (offset < it->next) {
@@ -278,7 +284,9 @@ absl::StatusOr<Located> Log::Locate(Offset offset) {
     // Nothing holds it: a hole up to the next file that holds records.
     Offset to = tail.base;
     for (auto it = after; it != sealed_.end(); ++it) {
-      if (OpenSealed(*it).ok() && it->next > it->base) {
+      const absl::Status opened = OpenSealed(*it).status();
+      if (MayBeOverSoon(opened)) return Where(opened, offset);
+      if (opened.ok() && it->next > it->base) {
         to = it->base;
         break;
       }

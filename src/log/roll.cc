@@ -236,11 +236,11 @@ absl::Status Log::Roll(std::uint64_t needed_bytes, std::int64_t now_ns) {
     listed_ = false;
   }
   FlipTail(*next, 0, segment::kFirstFrame);
-  b.scratch_valid.store(1, std::memory_order_relaxed);
   b.largest_timestamp.store(kNoTimestamp, std::memory_order_relaxed);
   b.index_count.store(0, std::memory_order_relaxed);
   b.next_index_position.store(segment::kFirstFrame, std::memory_order_relaxed);
   b.first_append_ns.store(0, std::memory_order_relaxed);
+  b.scratch_valid.store(1, std::memory_order_relaxed);
   writer_.data = next->data();
   writer_.salt = next->salt_tag();
   writer_.room = std::min(next->file_bytes(), next->capacity());

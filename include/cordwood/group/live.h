@@ -107,7 +107,7 @@ static_assert(offsetof(LiveHeader, slots_used) == 80);
 enum class MemberState : std::uint32_t {
   kFree = 0,
   kJoined = 1,
-  kLeft = 2,     // by itself; whoever has the roster lock next frees the slot
+  kLeft = 2,     // by itself; its slot is freed once its byte is
   kEvicted = 3,  // for want of a Poll; its process may live, and has to find out
   kAway = 4,     // a static member that has gone and may come back
 };
