@@ -3,6 +3,7 @@
 # was skipped with an error.
 file(REMOVE_RECURSE "${WORK_DIR}")
 file(MAKE_DIRECTORY "${WORK_DIR}")
+set(ENV{CORDWOOD_BENCHMARK_QUICK} 1)
 execute_process(
   COMMAND "${PROGRAM}" --benchmark_list_tests=true
   WORKING_DIRECTORY "${WORK_DIR}"
@@ -14,7 +15,7 @@ if(names STREQUAL "")
 endif()
 message("${names}\n")
 execute_process(
-  COMMAND "${PROGRAM}" --benchmark_min_time=0.01
+  COMMAND "${PROGRAM}" --benchmark_min_time=0.0005
   WORKING_DIRECTORY "${WORK_DIR}"
   OUTPUT_VARIABLE output
   ERROR_VARIABLE errors

@@ -20,6 +20,10 @@ FetchContent_Declare(xxHash
   SYSTEM FIND_PACKAGE_ARGS 0.8)  # cmake/FindxxHash.cmake
 FetchContent_MakeAvailable(absl xxHash)
 
+if(CORDWOOD_WITH_KAFKA)
+  find_package(RdKafka REQUIRED)  # cmake/FindRdKafka.cmake
+endif()
+
 if(CORDWOOD_BUILD_TESTS)
   # No version is asked for: 3.x is preferred, Debian 12 has 2.13, and tests/catch.h includes
   # whichever is there. Both have Catch2::Catch2WithMain.

@@ -16,7 +16,8 @@ need g++ cmake ninja-build libabsl-dev libxxhash-dev
 use_ccache
 
 cmake -S "$root" -B "$root/build/demo" -G Ninja --log-level=WARNING -DCMAKE_BUILD_TYPE=Release \
-  -DCORDWOOD_BUILD_TESTS=OFF -DCORDWOOD_BUILD_EXAMPLES=ON -DCORDWOOD_INSTALL=OFF
+  -DCORDWOOD_BUILD_TESTS=OFF -DCORDWOOD_BUILD_TOOL=OFF -DCORDWOOD_BUILD_EXAMPLES=ON \
+  -DCORDWOOD_INSTALL=OFF
 cmake --build "$root/build/demo" --target access_log
 
 # The arguments are the program's own. A file and a directory of the demo stand in for what is not

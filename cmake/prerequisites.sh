@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Read by demo.sh, test.sh and .ci/run: the packages that a build needs.
+# Read by demo.sh, test.sh, .ci/run and the scripts in benchmarks: the packages that they need.
 #
 #   need g++ cmake ninja-build ...   installs what is missing, or says how and exits with 1
 #
@@ -16,11 +16,17 @@ has_package() {
   case "$1" in
     g++) command -v g++ >/dev/null 2>&1 && return 0 ;;
     clang) command -v clang++ >/dev/null 2>&1 && return 0 ;;
-    cmake | ccache | clang-format) command -v "$1" >/dev/null 2>&1 && return 0 ;;
+    cmake | ccache | clang-format | git | kcat | valgrind | python3)
+      command -v "$1" >/dev/null 2>&1 && return 0
+      ;;
+    maven) command -v mvn >/dev/null 2>&1 && return 0 ;;
+    default-jdk-headless) command -v javac >/dev/null 2>&1 && return 0 ;;
     ninja-build) command -v ninja >/dev/null 2>&1 && return 0 ;;
     libabsl-dev) has_header absl/status/statusor.h && return 0 ;;
     libxxhash-dev) has_header xxhash.h && return 0 ;;
     libbenchmark-dev) has_header benchmark/benchmark.h && return 0 ;;
+    libcli11-dev) has_header CLI/CLI.hpp && return 0 ;;
+    librdkafka-dev) has_header librdkafka/rdkafka.h && return 0 ;;
     catch2)
       has_header catch2/catch.hpp && return 0
       has_header catch2/catch_test_macros.hpp && return 0
@@ -43,7 +49,12 @@ describe_package() {
     libxxhash-dev) echo "xxHash 0.8 or later (the header)" ;;
     catch2) echo "Catch2 2.13 or later, or 3" ;;
     libbenchmark-dev) echo "Google Benchmark 1.7 or later" ;;
+    libcli11-dev) echo "CLI11 2.1 or later, with its CMake package (for the program cordwood)" ;;
     clang) echo "Clang 14 or later" ;;
+    default-jdk-headless) echo "a Java development kit, 17 or later" ;;
+    maven) echo "Maven 3.8 or later" ;;
+    librdkafka-dev) echo "librdkafka 2.0 or later" ;;
+    kcat) echo "kcat 1.7 or later" ;;
     *) echo "$1" ;;
   esac
 }
@@ -136,5 +147,7 @@ use_ccache() {
     # Paths below the root are taken relative to it, so that another clone finds the same entries.
     export CCACHE_BASEDIR="$root"
     export CCACHE_NOHASHDIR=1
+    # What it needs to know of precompiled headers, as its manual says.
+    export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
   fi
 }

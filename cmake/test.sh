@@ -8,11 +8,11 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
 cat <<'TEXT'
 This builds cordwood, its tests, examples and benchmarks in build/dev and runs every test.
-About 10 minutes on two cores and 1.1 GB, all below build/; installing what is missing first takes
+About 13 minutes on two cores and 2 GB, all below build/; installing what is missing first takes
 about 2 minutes more and up to 430 MB.
 
 TEXT
-need g++ cmake ninja-build libabsl-dev libxxhash-dev catch2 libbenchmark-dev
+need g++ cmake ninja-build libabsl-dev libxxhash-dev catch2 libbenchmark-dev libcli11-dev git
 use_ccache
 cd "$root"
 

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "broker_state.h"
 #include "cordwood/consumer.h"
+#include "cordwood/log/compaction.h"
 #include "cordwood/share_consumer.h"
 #include "cordwood/status_macros.h"
 #include "producer_state.h"
@@ -55,31 +56,23 @@ std::vector<std::string> Broker::TopicNames() const {
   return state_->directory().TopicNames();
 }
 
-absl::StatusOr<TopicDescription> Broker::DescribeTopic(std::string_view name) const {
+absl::StatusOr<CompactionPlan> Broker::DescribeCompaction(const TopicPartition& where) const {
   CORDWOOD_RETURN_IF_ERROR(Check());
   CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<log::TopicFiles> files,
-                            state_->directory().OpenTopic(name));
-  TopicDescription topic = {
-      .name = files->name(), .partitions = files->partitions(), .config = files->config()};
-  for (int i = 0; i < files->partitions(); ++i) {
-    CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<log::Log> log, files->OpenLog(i));
-    topic.bytes += log->TotalBytes();
-    topic.records += log->end_offset() - log->start_offset();
-  }
-  return topic;
+                            state_->directory().OpenTopic(where.topic));
+  CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<log::Log> log, files->OpenLog(where.partition));
+  return log::Compactor::DryRun(std::move(log), log::CompactionSettings::Of(files->config()));
 }
 
-absl::Status Broker::AlterTopic(std::string_view, const std::map<std::string, std::string>&) const {
+absl::Status Broker::AlterTopic(std::string_view name,
+                                const std::map<std::string, std::string>& properties) const {
   CORDWOOD_RETURN_IF_ERROR(Check());
-  return absl::UnimplementedError(
-      "AlterTopic is not in this version; a topic keeps the settings that it was made with");
+  return state_->directory().AlterTopic(name, properties);
 }
 
-absl::Status Broker::CreatePartitions(std::string_view, int) const {
+absl::Status Broker::CreatePartitions(std::string_view name, int new_count) const {
   CORDWOOD_RETURN_IF_ERROR(Check());
-  return absl::UnimplementedError(
-      "CreatePartitions is not in this version; a topic keeps the partitions that it was made "
-      "with");
+  return state_->directory().CreatePartitions(name, new_count);
 }
 
 // ---- Producers and consumers
@@ -127,6 +120,22 @@ absl::StatusOr<std::vector<OffsetChange>> Broker::ResetOffsets(std::string_view 
 }
 
 // ---- The directory
+
+absl::StatusOr<DiskSpace> Broker::DescribeDisk() const {
+  CORDWOOD_RETURN_IF_ERROR(Check());
+  return state_->DescribeDisk();
+}
+
+absl::Status Broker::CheckDisk() const {
+  CORDWOOD_ASSIGN_OR_RETURN(const DiskSpace disk, DescribeDisk());
+  if (!disk.reserve_is_spent && !disk.is_low) return absl::OkStatus();
+  return internal::Because(
+      absl::ResourceExhaustedError(absl::StrCat(
+          state_->context().root->path(), ": ", disk.free_bytes, " bytes are free on its disk",
+          disk.reserve_is_spent ? ", and the reserve is in use: nothing can be appended" : "",
+          "; make room, or keep less")),
+      disk.reserve_is_spent ? Reason::kDiskFull : Reason::kDiskLow);
+}
 
 RecoveryReport Broker::recovery_report() const {
   return state_ == nullptr ? RecoveryReport() : state_->recovery_report();

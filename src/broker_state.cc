@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "cordwood/group/needs.h"
 #include "cordwood/os/clock.h"
 #include "cordwood/status_macros.h"
 
@@ -15,6 +16,9 @@ constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 // before it looks whether somebody has begun to append.
 constexpr absl::Duration kCloseTimeout = absl::Seconds(5);
 constexpr absl::Duration kLookInterval = absl::Milliseconds(100);
+// Retention goes through all partitions so often, and for so long at a time.
+constexpr absl::Duration kRetentionInterval = absl::Seconds(1);
+constexpr absl::Duration kStep = absl::Milliseconds(10);
 
 std::int64_t NanosAfter(std::int64_t now, absl::Duration duration) {
   const std::int64_t ns = absl::ToInt64Nanoseconds(std::max(duration, absl::ZeroDuration()));
@@ -44,6 +48,37 @@ absl::Status Maintenance::FlushPass(std::int64_t deadline_ns) {
   return status;
 }
 
+void Maintenance::Retain(std::int64_t deadline_ns) {
+  directory_->RetainAll(deadline_ns);
+  CheckDisk();
+}
+
+void Maintenance::EndCompaction() {
+  absl::MutexLock lock(&compaction_mutex_);
+  compaction_has_ended_ = true;
+  compaction_.End();
+}
+
+bool Maintenance::Compact(std::int64_t deadline_ns) {
+  if (!compaction_mutex_.TryLock()) return false;
+  const bool more = !compaction_has_ended_ && compaction_.Step(deadline_ns);
+  compaction_mutex_.Unlock();
+  return more;
+}
+
+void Maintenance::CheckDisk() {
+  const log::Context& context = *directory_->context();
+  if (context.reserve != nullptr && context.reserve->is_spent()) context.reserve->Refill();
+  const absl::StatusOr<os::FileSystemInfo> info = context.root->FileSystem();
+  if (!info.ok()) return;
+  const bool is_low = info->free_bytes < low_disk_bytes_;
+  // Told of again only after there has been a tenth more than that: it goes up and down.
+  const bool is_well = info->free_bytes >= low_disk_bytes_ + low_disk_bytes_ / 10;
+  if (is_well) disk_is_low_.store(false, std::memory_order_relaxed);
+  if (!is_low || disk_is_low_.exchange(true, std::memory_order_relaxed)) return;
+  if (on_low_disk_) on_low_disk_(info->free_bytes);
+}
+
 bool Maintenance::PrepareAhead(std::int64_t deadline_ns) {
   return directory_->PrepareAheadAll(deadline_ns);
 }
@@ -54,13 +89,16 @@ void Maintenance::Run(absl::Duration flush_interval) {
   const absl::Duration step =
       std::clamp(interval / 20, absl::Milliseconds(1), absl::Milliseconds(50));
   std::int64_t next_flush = NanosAfter(os::MonotonicNanos(), interval);
+  // What age and groups let go; what is too many bytes goes when a segment is closed.
+  std::int64_t next_retention = os::MonotonicNanos();
   bool busy = false;
+  bool compacts = false;
   for (;;) {
     const absl::Duration until_flush = absl::Nanoseconds(next_flush - os::MonotonicNanos());
     {
       absl::MutexLock lock(&mutex_);
       mutex_.AwaitWithTimeout(absl::Condition(&stop_),
-                              std::min(until_flush, busy ? step : kLookInterval));
+                              std::min(until_flush, busy || compacts ? step : kLookInterval));
       if (stop_) return;
     }
     if (os::MonotonicNanos() >= next_flush) {
@@ -69,6 +107,13 @@ void Maintenance::Run(absl::Duration flush_interval) {
       next_flush = NanosAfter(os::MonotonicNanos(), interval);
     }
     busy = PrepareAhead(kNever);
+    if (os::MonotonicNanos() >= next_retention) {
+      Retain(NanosAfter(os::MonotonicNanos(), kStep));
+      compacts = true;
+      next_retention = NanosAfter(os::MonotonicNanos(), kRetentionInterval);
+    }
+    // Short steps, so that what is published becomes durable in time.
+    if (compacts) compacts = Compact(NanosAfter(os::MonotonicNanos(), kStep));
   }
 }
 
@@ -82,7 +127,9 @@ void Maintenance::Stop() {
 absl::StatusOr<std::shared_ptr<BrokerState>> BrokerState::Open(const std::filesystem::path& path,
                                                                const BrokerOptions& options) {
   using ContextPtr = std::shared_ptr<const log::Context>;
+  const auto needs = std::make_shared<group::GroupNeeds>();
   log::DirectoryHooks hooks;
+  hooks.needs = needs;
   hooks.first_open = [](const ContextPtr& context) -> absl::Status {
     CORDWOOD_ASSIGN_OR_RETURN(const auto groups, group::GroupStore::Open(context));
     return groups->Sweep();
@@ -98,6 +145,7 @@ absl::StatusOr<std::shared_ptr<BrokerState>> BrokerState::Open(const std::filesy
                             log::Directory::Open(path, options, std::move(hooks), report));
   CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<group::GroupStore> groups,
                             group::GroupStore::Open(directory->context()));
+  needs->Bind(groups);
   auto state = std::shared_ptr<BrokerState>(
       new BrokerState(options, std::move(directory), std::move(groups), std::move(report)));
   if (options.background_threads && !options.read_only) {
@@ -113,7 +161,7 @@ BrokerState::BrokerState(const BrokerOptions& options, std::shared_ptr<log::Dire
       directory_(std::move(directory)),
       groups_(std::move(groups)),
       shares_(std::make_shared<group::ShareStore>()),
-      maintenance_(std::make_shared<Maintenance>(directory_, groups_, shares_)) {}
+      maintenance_(std::make_shared<Maintenance>(directory_, groups_, shares_, options_)) {}
 
 BrokerState::~BrokerState() { Close().IgnoreError(); }
 
@@ -154,12 +202,25 @@ void BrokerState::StopThread() {
   }
 }
 
+absl::StatusOr<DiskSpace> BrokerState::DescribeDisk() const {
+  CORDWOOD_ASSIGN_OR_RETURN(const os::FileSystemInfo info, context().root->FileSystem());
+  DiskSpace disk = {.free_bytes = info.free_bytes,
+                    .is_low = info.free_bytes < options_.low_disk_bytes};
+  if (const log::Reserve* reserve = context().reserve.get(); reserve != nullptr) {
+    disk.reserve_bytes = static_cast<std::int64_t>(reserve->bytes());
+    disk.reserve_is_spent = reserve->is_spent();
+  }
+  return disk;
+}
+
 absl::Status BrokerState::Maintain(absl::Duration budget) {
   CORDWOOD_RETURN_IF_ERROR(status());
   if (read_only()) return absl::OkStatus();
   const std::int64_t deadline = NanosAfter(os::MonotonicNanos(), budget);
   maintenance_->PrepareAhead(deadline);
   const absl::Status status = maintenance_->FlushPass(deadline);
+  maintenance_->Retain(deadline);
+  maintenance_->Compact(deadline);
   // Not all of it: the next call goes on.
   return absl::IsUnavailable(status) ? absl::OkStatus() : status;
 }
@@ -172,6 +233,7 @@ absl::Status BrokerState::Close() {
   // A consumer that is kept open reads nothing from here on: others have its partitions.
   groups_->ResignMembers();
   StopThread();
+  maintenance_->EndCompaction();
   absl::Status status;
   if (!read_only()) {
     shares_->ReleaseAll();

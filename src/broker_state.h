@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,6 +28,7 @@
 #include "cordwood/describe.h"
 #include "cordwood/group/offsets.h"
 #include "cordwood/group/share.h"
+#include "cordwood/log/compaction_round.h"
 #include "cordwood/log/directory.h"
 #include "cordwood/log/topic_files.h"
 #include "cordwood/options.h"
@@ -39,8 +41,13 @@ namespace cordwood::internal {
 class Maintenance {
  public:
   Maintenance(std::shared_ptr<log::Directory> directory, std::shared_ptr<group::GroupStore> groups,
-              std::shared_ptr<group::ShareStore> shares)
-      : directory_(std::move(directory)), groups_(std::move(groups)), shares_(std::move(shares)) {}
+              std::shared_ptr<group::ShareStore> shares, const BrokerOptions& options)
+      : directory_(std::move(directory)),
+        groups_(std::move(groups)),
+        shares_(std::move(shares)),
+        low_disk_bytes_(options.low_disk_bytes),
+        on_low_disk_(options.on_low_disk),
+        compaction_(*directory_) {}
 
   // One flush pass: what is published becomes durable, then what was acknowledged in share
   // groups, then what was committed before the pass began (rule 23 of the protocol), then
@@ -48,6 +55,14 @@ class Maintenance {
   absl::Status FlushPass(std::int64_t deadline_ns);
   // Room ahead of the writers; true if somebody has appended since the last call.
   bool PrepareAhead(std::int64_t deadline_ns);
+  // Gives up what the topics' retention says, and looks how much the disk has left.
+  void Retain(std::int64_t deadline_ns);
+
+  void CheckDisk();
+  // Goes on with what is to be compacted. True: there is more to do at once.
+  bool Compact(std::int64_t deadline_ns);
+  // Before the directory is closed: what is half done is taken away.
+  void EndCompaction();
 
   // The thread's work, until Stop().
   void Run(absl::Duration flush_interval);
@@ -57,6 +72,12 @@ class Maintenance {
   const std::shared_ptr<log::Directory> directory_;
   const std::shared_ptr<group::GroupStore> groups_;
   const std::shared_ptr<group::ShareStore> shares_;
+  const std::int64_t low_disk_bytes_;
+  const std::function<void(std::int64_t)> on_low_disk_;
+  std::atomic<bool> disk_is_low_{false};
+  absl::Mutex compaction_mutex_;  // of the thread or of Maintain, too
+  log::CompactionRound compaction_ ABSL_GUARDED_BY(compaction_mutex_);
+  bool compaction_has_ended_ ABSL_GUARDED_BY(compaction_mutex_) = false;
   absl::Mutex pass_mutex_;  // one pass at a time, of the thread or of Maintain
   absl::Mutex mutex_;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
@@ -81,6 +102,8 @@ class BrokerState {
   ConsumerHub& consumers() { return consumers_; }
   const BrokerOptions& options() const { return options_; }
   const RecoveryReport& recovery_report() const { return report_; }
+
+  absl::StatusOr<DiskSpace> DescribeDisk() const;
 
   absl::Status Maintain(absl::Duration budget);
   absl::Status Close();

@@ -120,7 +120,10 @@ absl::Status ConsumerState::CommitOne(const Wanted& wanted, const CommitOptions&
     CORDWOOD_RETURN_IF_ERROR(told(
         group_->WriteMetadata(partition.entry, wanted.next, options.metadata, partition.epoch)));
   }
-  return told(group_->Commit(partition.entry, wanted.next, options.force, partition.epoch));
+  const absl::Status status =
+      group_->Commit(partition.entry, wanted.next, options.force, partition.epoch);
+  if (status.ok()) partition.log->TellOfRoom();
+  return told(status);
 }
 
 // Rule 23: no commit gets ahead of the data on the disk.
@@ -181,6 +184,7 @@ absl::Status ConsumerState::Seek(const TopicPartition& where, Offset offset) {
               partition->log->name(), offset);
   }
   SeekTo(*partition, offset);
+  partition->cursor.SeekOn(offset);  // perhaps a position that the caller has kept
   TellReady();
   return absl::OkStatus();
 }

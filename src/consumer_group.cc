@@ -57,7 +57,7 @@ absl::Status ConsumerState::Rejoin(std::int64_t now_ns) {
       if (opened.ok()) names.insert(name);
       if (!opened.ok() && !absl::IsNotFound(opened)) return opened;
     }
-    const std::map<std::string, os::Bits128> before = subscribed_;
+    const std::map<std::string, Subscribed> before = subscribed_;
     const std::set<std::string> appeared = appeared_;
     CORDWOOD_RETURN_IF_ERROR(SubscribeTo(names, mode_, group::Group::Wait::kNotLong));
     subscribed_.insert(before.begin(), before.end());  // what is gone may come back
@@ -140,6 +140,7 @@ absl::Status ConsumerState::OpenOwned(const group::Owned& owned) {
     known = topics_.emplace(what.topic, std::move(opened)).first;
   }
   TopicReading& topic = *known->second;
+  if (static_cast<std::size_t>(what.partition) >= topic.partitions.size()) Widen(topic);
   if (topic.files->id() != what.topic_id || what.partition >= topic.files->partitions()) {
     return absl::NotFoundError(absl::StrCat("topic ", what.topic, " is another one now"));
   }
@@ -160,7 +161,7 @@ absl::Status ConsumerState::OpenOwned(const group::Owned& owned) {
   partition.arriving = true;
   ++arriving_;
   if (const std::optional<Offset> begin = group_->committed(owned.entry)) {
-    partition.cursor.Seek(*begin);
+    partition.cursor.SeekOn(*begin);
     partition.no_position = absl::OkStatus();
   }
   return absl::OkStatus();
@@ -211,8 +212,9 @@ absl::Status ConsumerState::CheckPollInterval(Consumer& self, std::int64_t now_n
 
 // ---- Topics
 
-// Once a second: those that a pattern matches now, and what was deleted and made again.
-// What has appeared since is read from its start, whatever the reset is.
+// Once a second: those that a pattern matches now, what was deleted and made again, and
+// partitions that were added. What has appeared since is read from its start, whatever the
+// reset is.
 absl::Status ConsumerState::LookForTopics(std::int64_t now_ns) {
   if (member_ == nullptr || mode_ == Mode::kNone || now_ns < next_topics_ns_) {
     return absl::OkStatus();
@@ -223,7 +225,7 @@ absl::Status ConsumerState::LookForTopics(std::int64_t now_ns) {
   if (mode_ == Mode::kPattern) {
     CORDWOOD_ASSIGN_OR_RETURN(names, MatchingTopics());
   }
-  std::map<std::string, os::Bits128> now;
+  std::map<std::string, Subscribed> now;
   std::vector<std::string> there;
   for (const std::string& name : names) {
     const absl::StatusOr<std::shared_ptr<log::TopicFiles>> topic =
@@ -231,8 +233,8 @@ absl::Status ConsumerState::LookForTopics(std::int64_t now_ns) {
     const auto known = subscribed_.find(name);
     if (topic.ok()) {
       refused_.erase(name);
-      if (known == subscribed_.end() || known->second != (*topic)->id()) appeared_.insert(name);
-      now[name] = (*topic)->id();
+      if (known == subscribed_.end() || known->second.id != (*topic)->id()) appeared_.insert(name);
+      now[name] = {(*topic)->id(), (*topic)->partitions()};
       there.push_back(name);
     } else if (known != subscribed_.end()) {
       now[name] = known->second;  // deleted, it may come back under its name

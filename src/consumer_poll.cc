@@ -20,6 +20,12 @@ namespace {
 constexpr std::size_t kRecordsAtFirst = 512;
 
 absl::Status GapError(const Gap& gap) {
+  if (gap.reason == GapReason::kTombstones) {
+    return absl::OutOfRangeError(absl::StrCat(
+        gap.topic, "-", gap.partition, ": deletions among [", gap.from, ", ", gap.to,
+        ") have been compacted away, and keys that were read before may be gone since; read from "
+        "the start to be sure, or go on"));
+  }
   const std::string text =
       absl::StrCat(gap.topic, "-", gap.partition, ": records [", gap.from, ", ", gap.to,
                    ") are gone: ", std::string(GapReasonName(gap.reason)),
@@ -83,7 +89,7 @@ absl::Status ConsumerState::PollOnce(Consumer& self, RecordBatch& batch, BatchBu
     }
     if (now >= deadline) return absl::OkStatus();
     MakeAllIdle();
-    if (queued_ != 0) continue;
+    if (queued_ != 0 || IsToLookForTopics()) continue;
     {
       // Registered only around a sleep; a request from before it calls back at once.
       const std::stop_callback end_sleep(stop, [this] {

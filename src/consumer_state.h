@@ -62,7 +62,9 @@ struct TopicReading;
 // One partition that is assigned.
 struct PartitionReading {
   PartitionReading(TopicReading* t, int p, std::shared_ptr<log::Log> l, Offset from, bool verify)
-      : topic(t), number(p), log(std::move(l)), cursor(log, from, verify) {}
+      : topic(t), number(p), log(std::move(l)), cursor(log, from, verify) {
+    cursor.set_tell_tombstones(true);
+  }
 
   TopicReading* const topic;
   const int number;
@@ -145,6 +147,11 @@ class ConsumerState {
     group::Owned owned;
     bool told = false;
   };
+  struct Subscribed {
+    os::Bits128 id = {};
+    int partitions = 0;
+    friend bool operator==(const Subscribed&, const Subscribed&) = default;
+  };
   struct Wanted {
     PartitionReading* partition = nullptr;
     Offset next = 0;
@@ -173,6 +180,7 @@ class ConsumerState {
   void RemoveDeleted();
   absl::StatusOr<std::unique_ptr<TopicReading>> OpenTopic(const std::string& name) const;
   absl::Status OpenPartition(TopicReading& topic, int partition, OffsetReset reset);
+  void Widen(TopicReading& topic);
   absl::Status OpenEntries(TopicReading& topic);
   absl::StatusOr<std::set<std::string>> MatchingTopics() const;
   absl::Status OpenGroup();
@@ -232,6 +240,8 @@ class ConsumerState {
   // Up to so many partitions are looked at in every Poll.
   static constexpr int kLookAtMax = 64;
   static constexpr std::int64_t kLookForTopicsNanos = 1'000'000'000;
+  // The next Poll looks for topics, and for partitions that were added.
+  bool IsToLookForTopics() const { return member_ != nullptr && next_topics_ns_ == 0; }
 
   const std::shared_ptr<BrokerState> broker_;
   const ConsumerOptions options_;
@@ -247,14 +257,14 @@ class ConsumerState {
   int arriving_ = 0;
   // The place in the group, of one that has subscribed. Shared with the watcher.
   std::shared_ptr<group::Member> member_;
-  std::map<std::string, os::Bits128> subscribed_;  // the topics, and what they were
-  std::set<std::string> appeared_;                 // of these, since it has subscribed
-  std::vector<Unopened> unopened_;                 // owned, and not to be read (yet)
-  std::set<TopicPartition> former_;                // were owned, and are not any more
-  std::set<std::string> refused_;                  // topics that cannot be opened, and told
-  std::string look_error_;                         // the last one, and told
-  bool is_missing_one_ = false;                    // a topic of subscribed_ was deleted
-  bool rejoin_ = false;                            // after max_poll_interval
+  std::map<std::string, Subscribed> subscribed_;  // the topics, and what they were
+  std::set<std::string> appeared_;                // of these, since it has subscribed
+  std::vector<Unopened> unopened_;                // owned, and not to be read (yet)
+  std::set<TopicPartition> former_;               // were owned, and are not any more
+  std::set<std::string> refused_;                 // topics that cannot be opened, and told
+  std::string look_error_;                        // the last one, and told
+  bool is_missing_one_ = false;                   // a topic of subscribed_ was deleted
+  bool rejoin_ = false;                           // after max_poll_interval
   std::int64_t next_rejoin_ns_ = 0;
   std::optional<std::regex> pattern_;
   std::int64_t next_topics_ns_ = 0;

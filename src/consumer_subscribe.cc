@@ -56,11 +56,11 @@ absl::Status ConsumerState::SubscribeTo(const std::set<std::string>& topics, Mod
   }
   CORDWOOD_RETURN_IF_ERROR(CommitAfterPoll());
   CORDWOOD_RETURN_IF_ERROR(OpenGroup());
-  std::map<std::string, os::Bits128> subscribed;
+  std::map<std::string, Subscribed> subscribed;
   for (const std::string& name : topics) {
     CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<log::TopicFiles> topic,
                               broker_->directory().OpenTopic(name));
-    subscribed[name] = topic->id();
+    subscribed[name] = {topic->id(), topic->partitions()};
   }
   if (member_ != nullptr) {
     CORDWOOD_RETURN_IF_ERROR(member_->Subscribe({topics.begin(), topics.end()}, wait));
@@ -149,10 +149,14 @@ absl::Status ConsumerState::Assign(std::vector<TopicPartition> partitions) {
     }
     for (auto& partition : topic->partitions) {
       if (partition == nullptr) continue;
+      if (static_cast<std::size_t>(partition->number) >= known->second->partitions.size()) {
+        Widen(*known->second);
+      }
       auto& place = known->second->partitions[static_cast<std::size_t>(partition->number)];
       place = std::make_unique<PartitionReading>(known->second.get(), partition->number,
                                                  partition->log, partition->cursor.next_offset(),
                                                  options_.verify_checksums);
+      place->cursor = partition->cursor;
       place->entry = partition->entry;
       place->no_position = partition->no_position;
       Enter(*place);
@@ -182,7 +186,8 @@ absl::Status ConsumerState::OpenGroup() {
   }
   absl::StatusOr<std::shared_ptr<group::Group>> opened =
       broker_->groups().OpenGroup(options_.group, !broker_->read_only());
-  if (absl::IsNotFound(opened.status())) return absl::OkStatus();
+  // Who may write has it made; then what is missing is a file of it.
+  if (absl::IsNotFound(opened.status()) && broker_->read_only()) return absl::OkStatus();
   if (!opened.ok()) return opened.status();
   group_ = *std::move(opened);
   // It is another one than before: so are the places of the partitions in it.
@@ -201,7 +206,7 @@ absl::Status ConsumerState::OpenEntries(TopicReading& topic) {
     if (!is_new || partition->entry == group::Group::kNoEntry) continue;
     const std::optional<Offset> committed = group_->committed(partition->entry);
     if (!committed) continue;
-    partition->cursor.Seek(*committed);
+    partition->cursor.SeekOn(*committed);
     partition->no_position = absl::OkStatus();
   }
   return absl::OkStatus();
@@ -212,7 +217,7 @@ absl::StatusOr<std::unique_ptr<TopicReading>> ConsumerState::OpenTopic(
   auto topic = std::make_unique<TopicReading>();
   CORDWOOD_ASSIGN_OR_RETURN(topic->files, broker_->directory().OpenTopic(name));
   topic->watched = std::make_shared<WatchedTopic>(topic->files, durable_only_);
-  topic->partitions.resize(static_cast<std::size_t>(topic->files->partitions()));
+  topic->partitions.resize(static_cast<std::size_t>(topic->watched->partitions));
   // What is rung before the partitions are looked at for the first time is no news.
   topic->ring_next = topic->watched->control->header().ring_head.load(std::memory_order_acquire);
   return topic;
@@ -232,8 +237,19 @@ absl::Status ConsumerState::OpenPartition(TopicReading& topic, int partition, Of
             ", and ConsumerOptions::reset is kError; seek to where to begin")),
         reading->log->name());
   }
+  if (static_cast<std::size_t>(partition) >= topic.partitions.size()) Widen(topic);
   topic.partitions[static_cast<std::size_t>(partition)] = std::move(reading);
   return absl::OkStatus();
+}
+
+// For partitions that were added. Those that wait for news are looked at once more.
+void ConsumerState::Widen(TopicReading& topic) {
+  topic.watched = std::make_shared<WatchedTopic>(topic.files, durable_only_);
+  topic.partitions.resize(
+      std::max(topic.partitions.size(), static_cast<std::size_t>(topic.watched->partitions)));
+  for (const auto& partition : topic.partitions) {
+    if (partition != nullptr && !partition->arriving) Enqueue(*partition);
+  }
 }
 
 absl::StatusOr<std::set<std::string>> ConsumerState::MatchingTopics() const {

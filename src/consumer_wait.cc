@@ -80,7 +80,8 @@ void ConsumerState::TakeNews(std::int64_t now_ns) {
     TopicReading& topic = *entry.second;
     const log::ControlHeader& header = topic.watched->control->header();
     const bool whole = ReadRing(header, topic.ring_next, [&](std::uint32_t number) {
-      // A number from a shared page: ours only if it is one of ours.
+      // A number from a shared page: ours only if it is one of ours. Or one that was added.
+      if (number >= topic.partitions.size()) next_topics_ns_ = 0;
       if (number >= topic.partitions.size() || topic.partitions[number] == nullptr) return;
       if (topic.watched->LookAgain(static_cast<int>(number))) Enqueue(*topic.partitions[number]);
     });
@@ -117,8 +118,7 @@ void ConsumerState::RefreshReadOnly(TopicReading& topic) {
       continue;
     }
     partition->log = *log;
-    partition->cursor =
-        log::Cursor(*std::move(log), partition->cursor.next_offset(), options_.verify_checksums);
+    partition->cursor.GoOnIn(*std::move(log));
     Enqueue(*partition);
   }
   WatchAgain();
@@ -191,8 +191,9 @@ absl::StatusOr<int> ConsumerState::ReadyFd() {
 }
 
 bool ConsumerState::HasSomething() const {
-  return queued_ != 0 || !errors_.empty() || arriving_ != 0 || (rejoin_ && next_rejoin_ns_ == 0) ||
-         (member_ != nullptr && member_->HasNews()) || wakeup_.load(std::memory_order_seq_cst);
+  return queued_ != 0 || !errors_.empty() || IsToLookForTopics() || arriving_ != 0 ||
+         (rejoin_ && next_rejoin_ns_ == 0) || (member_ != nullptr && member_->HasNews()) ||
+         wakeup_.load(std::memory_order_seq_cst);
 }
 
 void ConsumerState::TellReady() {

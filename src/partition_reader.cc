@@ -40,12 +40,10 @@ namespace {
 class ForwardReader final : public PartitionReaderState {
  public:
   ForwardReader(std::shared_ptr<log::Log> log, Offset from, Offset end)
-      : PartitionReaderState(std::move(log)), from_(from), cursor_(log_, from) {
-    cursor_.set_end(end);
-  }
+      : PartitionReaderState(std::move(log)), from_(from), end_(end), cursor_(NewCursor()) {}
 
   void Restart() override {
-    cursor_.Seek(from_);
+    cursor_ = NewCursor();  // which has told nobody anything
     pending_ = Cursor::Step::kRecord;
     gaps_.clear();
     status_ = absl::OkStatus();
@@ -83,7 +81,15 @@ class ForwardReader final : public PartitionReaderState {
     return count;
   }
 
+  Cursor NewCursor() const {
+    Cursor cursor(log_, from_);
+    cursor.set_end(end_);
+    cursor.set_tell_tombstones(true);
+    return cursor;
+  }
+
   const Offset from_;
+  const Offset end_;
   Cursor cursor_;
   // What the cursor met after the run; kRecord: nothing.
   Cursor::Step pending_ = Cursor::Step::kRecord;
@@ -124,6 +130,8 @@ class BackwardReader final : public PartitionReaderState {
         AddGap(std::max(StartOfHole(next_ - 1, start, place->gap_to), start_), place->reason);
       } else {
         ReadBlock(std::max(StartOfBlock(*place, next_ - 1), std::max(start, start_)));
+        block_records_ =
+            block_.empty() ? std::min(2 * block_records_, kBlockRecordsLimit) : kBlockRecordsMax;
       }
     }
     if (block_.empty()) return {};
@@ -133,7 +141,8 @@ class BackwardReader final : public PartitionReaderState {
 
  private:
   static constexpr Offset kBlockRecordsMax = 16'384;  // where there is no index
-  static constexpr std::size_t kBlockEntries = 8;     // of the index, in one block
+  static constexpr Offset kBlockRecordsLimit = Offset{1} << 40;
+  static constexpr std::size_t kBlockEntries = 8;  // of the index, in one block
 
   // [from, next_) holds no record; next_ moves.
   void AddGap(Offset from, GapReason reason) {
@@ -166,9 +175,9 @@ class BackwardReader final : public PartitionReaderState {
     return high;
   }
 
-  static Offset StartOfBlock(const log::Located& place, Offset last) {
+  Offset StartOfBlock(const log::Located& place, Offset last) const {
     const Offset base = place.segment->base();
-    const Offset lowest = std::max(base, last - (kBlockRecordsMax - 1));
+    const Offset lowest = std::max(base, last - (block_records_ - 1));
     const segment::Index* index = place.segment->index();
     if (index == nullptr) return lowest;
     const auto i =
@@ -193,6 +202,11 @@ class BackwardReader final : public PartitionReaderState {
             from = gaps_above.back().to;
             gaps_above.clear();
             block_.clear();
+          }
+          if (block_.size() == 2 * std::size_t{kBlockRecordsMax}) {
+            // A long block after all is not one of damage: its lower half is for the next.
+            block_.erase(block_.begin(), block_.begin() + kBlockRecordsMax);
+            from = block_.front().offset();
           }
           block_.push_back(cursor_.View(frame));
           continue;
@@ -219,6 +233,8 @@ class BackwardReader final : public PartitionReaderState {
   const Offset start_;  // as it was when the reading began
   Offset next_;         // everything from here on has been handed out
   Cursor cursor_;
+  // Twice as many after a block without a record: a damaged tail may speak of billions.
+  Offset block_records_ = kBlockRecordsMax;
   std::vector<RecordView> block_;
 };
 

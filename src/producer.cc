@@ -35,7 +35,6 @@ void AppendShare(log::TopicFiles& files, const Share& share, const AppendOptions
     return;
   }
   const absl::StatusOr<log::Appended> first = (*log)->AppendBatch(share.records, options);
-  const bool own_times = files.config().timestamp_type == TimestampType::kCreateTime;
   // Published and not durable: each one's own offset.
   const std::optional<Offset> published = OffsetOf(first.status());
   for (std::size_t i = 0; i < share.places.size(); ++i) {
@@ -47,7 +46,7 @@ void AppendShare(log::TopicFiles& files, const Share& share, const AppendOptions
     }
     const std::optional<absl::Time>& own = share.records[i].timestamp;
     const std::int64_t timestamp_ns =
-        own_times && own.has_value() ? TimeToNanos(*own) : first->timestamp_ns;
+        own.has_value() && !first->append_time ? TimeToNanos(*own) : first->timestamp_ns;
     result = RecordMetadata{.topic = files.name(),
                             .partition = share.partition,
                             .offset = first->offset + delta,
@@ -62,7 +61,7 @@ absl::StatusOr<std::unique_ptr<ProducerState::Target>> ProducerState::MakeTarget
   auto target = std::make_unique<Target>();
   target->files = std::move(files);
   const std::string& name = target->files->name();
-  const std::string& wanted = target->files->config().partitioner;
+  const std::string wanted = target->files->config().partitioner;
   if (options_.partitioner != nullptr) {
     const std::string own(options_.partitioner->name());
     if (own != wanted) {

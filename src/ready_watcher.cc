@@ -24,8 +24,9 @@ WatchedTopic::WatchedTopic(std::shared_ptr<log::TopicFiles> f, bool until_durabl
       control(files->control()),
       durable(until_durable),
       writable(!files->context().read_only()),
-      idle(new std::atomic<std::uint64_t>[static_cast<std::size_t>(control->partitions())]) {
-  for (int i = 0; i < control->partitions(); ++i) {
+      partitions(control->partitions()),
+      idle(new std::atomic<std::uint64_t>[static_cast<std::size_t>(partitions)]) {
+  for (int i = 0; i < partitions; ++i) {
     idle[static_cast<std::size_t>(i)].store(kBusy, std::memory_order_relaxed);
   }
 }
@@ -110,15 +111,15 @@ bool ReadyWatcher::HasNews(Watched& watched, bool all) const {
   if (watched.member != nullptr && watched.member->NeedsPoll(os::MonotonicNanos())) news = true;
   for (std::size_t t = 0; t < watched.topics.size(); ++t) {
     const WatchedTopic& topic = *watched.topics[t];
-    const int partitions = topic.control->partitions();
+    const int partitions = topic.partitions;
     // Read-only, another file may have become the topic's control file meanwhile.
     if (context_->read_only() && topic.files->Refresh()) news = true;
     if (topic.files->control() != topic.control) news = true;
     const bool whole =
         ReadRing(topic.control->header(), watched.ring_next[t], [&](std::uint32_t partition) {
-          if (partition < static_cast<std::uint32_t>(partitions)) {
-            news = topic.LookAgain(static_cast<int>(partition)) || news;
-          }
+          // One that was added, else: a Poll looks for it.
+          news = partition >= static_cast<std::uint32_t>(partitions) ||
+                 topic.LookAgain(static_cast<int>(partition)) || news;
         });
     if (whole && !all) continue;
     for (int p = 0; p < partitions && !news; ++p) news = topic.LookAgain(p);

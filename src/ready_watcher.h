@@ -72,6 +72,7 @@ struct WatchedTopic {
   const std::shared_ptr<log::ControlFile> control;
   const bool durable;  // only what is durable is news
   const bool writable;
+  const int partitions;  // those that were there when this was made
   // By partition: the word with which it was left for want of news, or kBusy.
   const std::unique_ptr<std::atomic<std::uint64_t>[]> idle;
 };

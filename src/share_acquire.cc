@@ -66,6 +66,11 @@ absl::Status ShareConsumerState::AcquireOnce(Found& found, absl::Duration timeou
       return absl::FailedPreconditionError(
           "the share consumer has nothing to take: call Subscribe first");
     }
+    for (const auto& topic : topics_) {
+      if (static_cast<std::size_t>(topic->files->partitions()) > topic->partitions.size()) {
+        CORDWOOD_RETURN_IF_ERROR(OpenPartitions(*topic));
+      }
+    }
     found.busy = false;
     VisitAll(found);
     if (!found.batch.records_.empty() || !found.batch.gaps_.empty()) return absl::OkStatus();
@@ -211,16 +216,23 @@ absl::StatusOr<bool> ShareConsumerState::TakeFrom(const std::shared_ptr<SharePar
     // A cursor that has seen a record goes on to it after a trim, too.
     if (p.cursor.next_offset() != o || o < log_start) p.cursor.Seek(o);
     const log::Cursor::Step step = p.cursor.Next(frame);
-    if (step == log::Cursor::Step::kEnd) break;
+    const bool is_end = step == log::Cursor::Step::kEnd;
+    if (is_end && p.cursor.next_offset() <= o) break;
     if (step == log::Cursor::Step::kError) {
       absl::Status status = p.cursor.status();
       p.cursor.Seek(o);  // opens what failed anew
       return status;
     }
     const bool is_gap = step == log::Cursor::Step::kGap;
-    if (is_gap || frame.header.offset != o) {
+    if (is_gap && p.cursor.gap().reason == GapReason::kTombstones) {
+      found.batch.gaps_.push_back(p.cursor.gap());  // the records that are left there follow
+      continue;
+    }
+    if (is_gap || is_end || frame.header.offset != o) {
       // What compaction removed is passed over without a word.
-      const Offset to = is_gap ? p.cursor.gap().to : frame.header.offset;
+      const Offset to = is_gap   ? p.cursor.gap().to
+                        : is_end ? p.cursor.next_offset()
+                                 : frame.header.offset;
       CORDWOOD_ASSIGN_OR_RETURN(const Offset passed, turn.PassGap(o, to, end, now));
       if (is_gap) {
         Gap gap = p.cursor.gap();

@@ -95,16 +95,23 @@ absl::StatusOr<std::unique_ptr<ShareConsumerState::ShareTopic>> ShareConsumerSta
     const std::string& name) {
   auto topic = std::make_unique<ShareTopic>();
   CORDWOOD_ASSIGN_OR_RETURN(topic->files, broker_->directory().OpenTopic(name));
-  topic->watched = std::make_shared<WatchedTopic>(topic->files, false);
-  const group::TopicRef ref = {topic->files->id(), name, topic->files->partitions()};
   // The lock comes first: what another consumer commits before it goes is found.
   CORDWOOD_ASSIGN_OR_RETURN(topic->member, group::JoinShare(*group_));
+  CORDWOOD_RETURN_IF_ERROR(OpenPartitions(*topic));
+  return topic;
+}
+
+// Those that are not open yet: all, or what was added to the topic since.
+absl::Status ShareConsumerState::OpenPartitions(ShareTopic& topic) {
+  topic.watched = std::make_shared<WatchedTopic>(topic.files, false);
+  const std::string& name = topic.files->name();
+  const group::TopicRef ref = {topic.files->id(), name, topic.watched->partitions};
   CORDWOOD_ASSIGN_OR_RETURN(const std::vector<int> entries, group_->Entries(ref, true));
-  for (int p = 0; p < ref.partitions; ++p) {
-    CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<log::Log> log, topic->files->OpenLog(p));
+  for (int p = static_cast<int>(topic.partitions.size()); p < ref.partitions; ++p) {
+    CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<log::Log> log, topic.files->OpenLog(p));
     auto partition = std::make_shared<SharePartition>(std::move(log), options_.verify_checksums);
-    partition->files = topic->files;
-    partition->watched = topic->watched;
+    partition->files = topic.files;
+    partition->watched = topic.watched;
     partition->number = p;
     partition->entry = entries[static_cast<std::size_t>(p)];
     partition->consumer = consumer_;
@@ -123,9 +130,9 @@ absl::StatusOr<std::unique_ptr<ShareConsumerState::ShareTopic>> ShareConsumerSta
       group::ShareTurn turn(*partition->file);
       CORDWOOD_RETURN_IF_ERROR(turn.Take(kWaitNanos));
     }
-    topic->partitions.push_back(std::move(partition));
+    topic.partitions.push_back(std::move(partition));
   }
-  return topic;
+  return absl::OkStatus();
 }
 
 absl::Status ShareConsumerState::OpenFile(SharePartition& partition) {

@@ -41,7 +41,9 @@ namespace cordwood::internal {
 // One partition that a ShareConsumer takes from. Its records point at it.
 struct SharePartition {
   SharePartition(std::shared_ptr<log::Log> l, bool verify_checksums)
-      : log(std::move(l)), cursor(log, 0, verify_checksums) {}
+      : log(std::move(l)), cursor(log, 0, verify_checksums) {
+    cursor.set_tell_tombstones(true);
+  }
 
   std::shared_ptr<log::TopicFiles> files;
   std::shared_ptr<WatchedTopic> watched;
@@ -95,6 +97,7 @@ class ShareConsumerState {
   // share_consumer_state.cc
   absl::Status CheckUsable() const;
   absl::StatusOr<std::unique_ptr<ShareTopic>> OpenTopic(const std::string& name);
+  absl::Status OpenPartitions(ShareTopic& topic);
   absl::Status OpenFile(SharePartition& partition);
   absl::Status ReleaseAll(ShareTopic& topic, std::int64_t deadline_ns);
   absl::StatusOr<const SharePartition*> PartitionOfRecord(const AcquiredRecord& record) const;

@@ -6,12 +6,15 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "cordwood/os/storage.h"
 
 namespace cordwood {
 namespace {
 
 constexpr char kPartitionUrl[] = "cordwood/partition";  // "<partition> <topic>"
 constexpr char kOffsetUrl[] = "cordwood/offset";
+constexpr char kBacklogFull[] = "backlog full";
+constexpr char kDiskLow[] = "disk low";
 
 }  // namespace
 
@@ -36,7 +39,23 @@ std::optional<Offset> OffsetOf(const absl::Status& status) {
   return offset;
 }
 
+Reason ReasonOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(os::kReasonUrl);
+  if (payload && *payload == os::kDiskFull) return Reason::kDiskFull;
+  if (payload && *payload == kBacklogFull) return Reason::kBacklogFull;
+  if (payload && *payload == kDiskLow) return Reason::kDiskLow;
+  return Reason::kOther;
+}
+
 namespace internal {
+
+absl::Status Because(absl::Status status, Reason reason) {
+  const char* const word = reason == Reason::kDiskFull      ? os::kDiskFull
+                           : reason == Reason::kBacklogFull ? kBacklogFull
+                                                            : kDiskLow;
+  if (reason != Reason::kOther) status.SetPayload(os::kReasonUrl, absl::Cord(word));
+  return status;
+}
 
 absl::Status At(absl::Status status, const PartitionName& name, std::optional<Offset> offset) {
   if (status.ok()) return status;

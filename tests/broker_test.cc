@@ -4,17 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
-#include <fstream>
 #include <set>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/string_view.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -23,57 +20,28 @@
 #include "cordwood/os/storage.h"
 #include "cordwood/status.h"
 #include "tests/catch.h"
+#include "tests/support/broker_fixture.h"
+#include "tests/support/files.h"
 #include "tests/support/folder_decorator.h"
+#include "tests/support/says.h"
+#include "tests/support/sleeper.h"
 #include "tests/support/temp_dir.h"
 
 namespace cordwood {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::Append;
+using testing::kQuiet;
+using testing::NamesIn;
+using testing::OpenQuiet;
+using testing::ReadAll;
+using testing::Says;
+using testing::Sleeper;
 using testing::StorageWithFileSystem;
 using testing::TempDir;
-
-std::string ReadAll(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-void WriteAll(const fs::path& path, std::string_view text) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
-}
-
-std::set<std::string> NamesIn(const fs::path& folder) {
-  std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    names.insert(entry.path().filename().string());
-  }
-  return names;
-}
-
-bool Says(const absl::Status& status, std::string_view word) {
-  INFO(status.ToString());
-  return absl::StrContains(status.message(), absl::string_view(word.data(), word.size()));
-}
-
-// Without threads, so that nothing happens that a test did not ask for.
-const BrokerOptions kQuiet = {.background_threads = false};
-
-Broker OpenQuiet(const fs::path& path) { return Broker::Open(path, kQuiet).value(); }
-
-void Append(const Topic& topic, int partition, std::string_view value) {
-  REQUIRE(topic.partition(partition).Append({.value = value}).ok());
-}
-
-std::vector<std::string> ValuesOf(const Partition& partition) {
-  std::vector<std::string> values;
-  PartitionReader reader = partition.Read(partition.start_offset()).value();
-  for (const RecordView& record : reader) values.emplace_back(record.value().value());
-  CHECK(reader.status().ok());
-  return values;
-}
-
+using testing::ValuesOf;
+using testing::WriteAll;
 using Values = std::vector<std::string>;
 
 // ---- What cannot be opened
@@ -288,7 +256,7 @@ TEST_CASE("Broker: many that make one directory at once all succeed") {
   for (const absl::Status& status : opened) CHECK(status.ToString() == "OK");
   for (const absl::Status& status : made) CHECK(status.ToString() == "OK");
   CHECK(NamesIn(dir / "data") ==
-        std::set<std::string>{"CLEAN", "FORMAT", "groups", "locks", "topics"});
+        std::set<std::string>{"CLEAN", "FORMAT", "groups", "locks", "reserve", "topics"});
   CHECK(NamesIn(dir / "data/topics") == std::set<std::string>{"t"});
 }
 
@@ -472,11 +440,10 @@ TEST_CASE("Broker: Close makes durable, wakes who waits, and cancels what cannot
   std::vector<absl::Status> told;
   REQUIRE(partition.OnDurable(offset, [&](const absl::Status& s) { told.push_back(s); }).ok());
   absl::Status waited;
-  std::thread waiter([&] { waited = partition.WaitForEnd(99, absl::Seconds(60)); });
-  absl::SleepFor(absl::Milliseconds(20));
+  Sleeper waiter([&] { waited = partition.WaitForEnd(99, absl::Seconds(60)); });
   const absl::Time start = absl::Now();
   CHECK(broker.Close().ToString() == "OK");
-  waiter.join();
+  waiter.Join();
   CHECK(absl::Now() - start < absl::Seconds(5));
   CHECK(absl::IsFailedPrecondition(waited));
   REQUIRE(told.size() == 1);
@@ -486,6 +453,7 @@ TEST_CASE("Broker: Close makes durable, wakes who waits, and cancels what cannot
 TEST_CASE("Broker: the last handle may go in a callback of the thread that flushes") {
   TempDir dir;
   absl::Notification called;
+  std::atomic<bool> closed{false};
   {
     auto broker = std::make_shared<Broker>(
         Broker::Open(dir / "data", {.flush_interval = absl::Milliseconds(1)}).value());
@@ -493,8 +461,8 @@ TEST_CASE("Broker: the last handle may go in a callback of the thread that flush
     const Offset offset = partition.Append({.value = "a"}).value();
     REQUIRE(partition
                 .OnDurable(offset,
-                           [&called, broker](const absl::Status&) mutable {
-                             CHECK(broker->Close().ok());
+                           [&called, &closed, broker](const absl::Status&) mutable {
+                             closed = broker->Close().ok();
                              broker.reset();
                              called.Notify();
                            })
@@ -502,6 +470,7 @@ TEST_CASE("Broker: the last handle may go in a callback of the thread that flush
     broker.reset();
     REQUIRE(called.WaitForNotificationWithTimeout(absl::Seconds(30)));
   }
+  CHECK(closed);
   CHECK(OpenQuiet(dir / "data").TopicNames() == Values{"t"});
 }
 

@@ -318,7 +318,7 @@ TEST_CASE("Completion: a lost partition is told once, and the others are committ
   REQUIRE(billing.consumer->Assign({kSecond}).ok());
   const absl::Status lost = billing.Commit();
   CHECK(lost.code() == absl::StatusCode::kAborted);
-  CHECK(Has(lost, "orders-0"));
+  CHECK(Says(lost, "orders-0"));
   CHECK(PartitionOf(lost) == kFirst);
   CHECK(OffsetOf(lost) == 1);
   CHECK(billing.Committed(0) == -1);

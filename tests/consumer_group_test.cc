@@ -170,7 +170,7 @@ TEST_CASE("Group: a commit goes back only when it is forced") {
   REQUIRE(consumer.SeekToBeginning().ok());
   const absl::Status back = consumer.Commit();
   CHECK(back.code() == absl::StatusCode::kFailedPrecondition);
-  CHECK(Has(back, "force"));
+  CHECK(Says(back, "force"));
   CHECK(PartitionOf(back) == kFirst);
   CHECK(consumer.Commit({.force = true}).ok());
   CHECK(consumer.committed(kFirst).value() == 0);

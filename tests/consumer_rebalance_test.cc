@@ -1,7 +1,5 @@
 // Several consumers in a group: who reads what, callbacks, fencing, topics that come and go.
 
-#include <poll.h>
-
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -51,11 +49,6 @@ struct Worker {
   std::function<void()> while_revoked;
   std::optional<Consumer> consumer;
 };
-
-bool IsReadable(int fd, int timeout_ms = 0) {
-  pollfd entry{fd, POLLIN, 0};
-  return poll(&entry, 1, timeout_ms) == 1;
-}
 
 // All to the member with the smallest id, but for what `spoil` adds.
 class Greedy : public group::Assignor {
@@ -390,7 +383,7 @@ TEST_CASE("Rebalance: an assignment that is none is an error, and nothing change
       world.broker.NewConsumer({.group = "billing", .custom_assignor = greedy}).value();
   const absl::Status status = second.Subscribe({"orders"});
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
-  CHECK(Has(status, "orders-2"));
+  CHECK(Says(status, "orders-2"));
   CHECK(first.Has() == world.All());
   greedy->spoil = 0;
   CHECK(second.Subscribe({"orders"}).ok());
@@ -426,7 +419,7 @@ TEST_CASE("Rebalance: a decision that cannot be made is told once, and polls go 
   while (absl::Now() < until) {  // several looks
     const absl::StatusOr<RecordBatch> batch = first.consumer->Poll(absl::Milliseconds(10));
     if (!batch.ok()) {
-      CHECK(Has(batch.status(), "greedy"));
+      CHECK(Says(batch.status(), "greedy"));
       ++told;
       continue;
     }
@@ -493,13 +486,13 @@ TEST_CASE("Rebalance: the eventfd is readable while a rebalance waits, and not a
   };
   CHECK(is_quiet_after_polls());
   std::optional<Worker> second(std::in_place, world);
-  CHECK(IsReadable(fd, 10'000));
+  CHECK(IsReadable(fd, kLong));
   first.Poll();
   second->Poll();
   CHECK(is_quiet_after_polls());
   CHECK(first.Has().size() == 1);
   second.reset();
-  CHECK(IsReadable(fd, 10'000));
+  CHECK(IsReadable(fd, kLong));
   first.Poll();
   CHECK(first.Has() == world.All());
 }

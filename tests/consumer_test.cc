@@ -188,7 +188,7 @@ TEST_CASE("Consumer: what is not assigned is kFailedPrecondition that names it")
         consumer.position(other).status(), consumer.committed(other).status(),
         consumer.lag(other).status(), consumer.Commit({{other, 0}})}) {
     CHECK(status.code() == absl::StatusCode::kFailedPrecondition);
-    CHECK(Has(status, "orders-1"));
+    CHECK(Says(status, "orders-1"));
     CHECK(PartitionOf(status) == other);
   }
 }

@@ -1,7 +1,5 @@
 // How a consumer waits: what ends a Poll, what wakes it, and its eventfd.
 
-#include <poll.h>
-
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -9,33 +7,20 @@
 #include <stop_token>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "cordwood/consumer.h"
 #include "tests/support/consumer_fixture.h"
+#include "tests/support/sleeper.h"
 
 namespace cordwood {
 namespace {
 
 using namespace consumer_testing;
+using testing::OnceCallerSleeps;
 
 // Far below the second after which a consumer looks anyway, far above what a wake takes.
 constexpr absl::Duration kSoon = absl::Milliseconds(600);
-
-bool IsReadable(int fd, absl::Duration timeout = absl::ZeroDuration()) {
-  pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
-  return poll(&entry, 1, static_cast<int>(absl::ToInt64Milliseconds(timeout))) == 1;
-}
-
-// Runs `f` in a thread once the caller may be expected to sleep.
-template <class F>
-std::jthread Later(F f) {
-  return std::jthread([f = std::move(f)] {
-    absl::SleepFor(absl::Milliseconds(50));
-    f();
-  });
-}
 
 struct Waited {
   explicit Waited(absl::Time b = absl::Now()) : begin(b) {}
@@ -50,7 +35,7 @@ struct Waited {
 TEST_CASE("Waiting: a Wakeup ends the Poll under way") {
   World world;
   Consumer consumer = world.Assigned();
-  const std::jthread waker = Later([&] { consumer.Wakeup(); });
+  const std::jthread waker = OnceCallerSleeps([&] { consumer.Wakeup(); });
   const Waited waited;
   CHECK(consumer.Poll(kLong).status().code() == absl::StatusCode::kCancelled);
   CHECK(waited.IsShort());
@@ -72,7 +57,7 @@ TEST_CASE("Waiting: a stop request ends a Poll, before it and while it sleeps") 
   Consumer consumer = world.Assigned();
   std::stop_source stop;
   {
-    const std::jthread stopper = Later([&] { stop.request_stop(); });
+    const std::jthread stopper = OnceCallerSleeps([&] { stop.request_stop(); });
     const Waited waited;
     CHECK(consumer.Poll(kLong, stop.get_token()).status().code() == absl::StatusCode::kCancelled);
     CHECK(waited.IsShort());
@@ -84,7 +69,7 @@ TEST_CASE("Waiting: a stop request ends a Poll, before it and while it sleeps") 
 TEST_CASE("Waiting: Close of the broker ends a Poll that sleeps") {
   World world;
   Consumer consumer = world.Assigned();
-  const std::jthread closer = Later([&] { world.broker.Close().IgnoreError(); });
+  const std::jthread closer = OnceCallerSleeps([&] { world.broker.Close().IgnoreError(); });
   const Waited waited;
   CHECK(consumer.Poll(kLong).status().code() == absl::StatusCode::kFailedPrecondition);
   CHECK(waited.IsShort());
@@ -98,7 +83,7 @@ TEST_CASE("Waiting: a record wakes the Poll that sleeps, every time") {
   for (int i = 0; i < 20; ++i) {
     CAPTURE(i);
     const std::jthread writer =
-        Later([&] { world.Log(i % 3).Append({.value = "x"}).IgnoreError(); });
+        OnceCallerSleeps([&] { world.Log(i % 3).Append({.value = "x"}).IgnoreError(); });
     const Waited waited;
     CHECK(consumer.Poll(kLong).value().size() == 1);
     CHECK(waited.IsShort());
@@ -112,7 +97,7 @@ TEST_CASE("Waiting: a record of any of many partitions, of any topic, wakes it")
   all.push_back({"users", 0});
   REQUIRE(consumer.Assign(all).ok());
   for (const TopicPartition& where : Partitions{{"orders", 137}, {"users", 0}, {"orders", 137}}) {
-    const std::jthread writer = Later(
+    const std::jthread writer = OnceCallerSleeps(
         [&] { world.Log(where.partition, where.topic).Append({.value = "x"}).IgnoreError(); });
     const Waited waited;
     CHECK(consumer.Poll(kLong).value().size() == 1);
@@ -126,13 +111,17 @@ TEST_CASE("Waiting: several consumers of one topic are all woken") {
   std::vector<std::jthread> readers;
   for (int i = 0; i < 3; ++i) {
     readers.emplace_back([&, consumer = world.Assigned()]() mutable {
-      for (int n = 0; n < 5;) n += static_cast<int>(consumer.Poll(kLong).value().size());
+      for (int n = 0; n < 5;) {
+        const RecordBatch batch = consumer.Poll(kLong).value();
+        if (batch.empty()) return;
+        n += static_cast<int>(batch.size());
+      }
       ++awake;
     });
   }
   const Waited waited(absl::Now() + 5 * absl::Milliseconds(50));
   for (int i = 0; i < 5; ++i) {
-    absl::SleepFor(absl::Milliseconds(50));
+    absl::SleepFor(absl::Milliseconds(50));  // they sleep again, or read it together with the next
     world.Send(0, "x");
   }
   readers.clear();
@@ -144,7 +133,7 @@ TEST_CASE("Waiting: with kDurable it is the flush that wakes it") {
   World world({{"orders", 1}}, {.background_threads = false});
   Consumer consumer = world.Assigned({.read_up_to = ReadUpTo::kDurable});
   world.Send(0, "x");
-  const std::jthread flusher = Later([&] { world.Log().Flush().IgnoreError(); });
+  const std::jthread flusher = OnceCallerSleeps([&] { world.Log().Flush().IgnoreError(); });
   const Waited waited;
   CHECK(consumer.Poll(kLong).value().size() == 1);
   CHECK(waited.IsShort());
@@ -188,7 +177,8 @@ TEST_CASE("Waiting: read-only, a sleeping Poll notices a record soon") {
   Consumer consumer = reader.NewConsumer().value();
   REQUIRE(consumer.Assign(world.All()).ok());
   for (int i = 0; i < 3; ++i) {
-    const std::jthread writer = Later([&] { world.Log(1).Append({.value = "x"}).IgnoreError(); });
+    const std::jthread writer =
+        OnceCallerSleeps([&] { world.Log(1).Append({.value = "x"}).IgnoreError(); });
     const Waited waited;
     CHECK(consumer.Poll(kLong).value().size() == 1);
     CHECK(waited.IsShort());

@@ -3,6 +3,7 @@
 
 #include "cordwood/log/directory.h"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -12,65 +13,42 @@
 #include <memory>
 #include <optional>
 #include <set>
-#include <sstream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "cordwood/broker.h"
 #include "cordwood/consumer.h"
 #include "cordwood/log/control.h"
+#include "cordwood/log/log.h"
 #include "log/clean_marker.h"
 #include "tests/catch.h"
+#include "tests/support/broker_fixture.h"
 #include "tests/support/failing_storage.h"
+#include "tests/support/files.h"
+#include "tests/support/folder_decorator.h"
 #include "tests/support/temp_dir.h"
 
 namespace cordwood {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::Append;
 using testing::FailingStorage;
+using testing::NamesIn;
+using testing::OpenQuiet;
+using testing::ReadAll;
+using testing::TellingStorage;
 using testing::TempDir;
+using testing::ValuesOf;
+using testing::WriteAll;
 using Values = std::vector<std::string>;
-
-std::string ReadAll(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-void WriteAll(const fs::path& path, std::string_view text) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
-}
-
-std::set<std::string> NamesIn(const fs::path& folder) {
-  std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    names.insert(entry.path().filename().string());
-  }
-  return names;
-}
-
-Broker OpenQuiet(const fs::path& path, std::shared_ptr<Storage> storage = nullptr) {
-  return Broker::Open(path, {.background_threads = false, .storage = std::move(storage)}).value();
-}
-
-void Append(const Topic& topic, int partition, std::string_view value) {
-  REQUIRE(topic.partition(partition).Append({.value = value}).ok());
-}
-
-Values ValuesOf(const Partition& partition) {
-  Values values;
-  PartitionReader reader = partition.Read(partition.start_offset()).value();
-  for (const RecordView& record : reader) values.emplace_back(record.value().value());
-  CHECK(reader.status().ok());
-  return values;
-}
 
 // ---- Closing and opening again
 
@@ -95,6 +73,35 @@ TEST_CASE("Directory: a clean close leaves a marker, and the next open finds all
   Append(topic, 0, "c");
   CHECK(ValuesOf(topic.partition(0)) == Values{"a", "c"});
   CHECK(ValuesOf(topic.partition(1)) == Values{"b"});
+}
+
+TEST_CASE("Directory: a close waits for a trim that another thread is at") {
+  TempDir dir;
+  const auto storage = FailingStorage::Make();
+  Broker broker = OpenQuiet(dir / "data", storage);
+  const Partition log = broker.CreateTopic("t").value().partition(0);
+  for (int i = 0; i < 10; ++i) REQUIRE(log.Append({.value = "v"}).ok());
+  REQUIRE(log.Flush().ok());
+  std::optional<std::thread> closer;
+  absl::Notification closed;
+  bool closed_too_early = false;
+  std::atomic<bool> trimming{false};
+  storage->Before([&](const FailingStorage::Operation& operation) {
+    if (!absl::StrContains(operation.path, ".start-new") || trimming.exchange(true)) return;
+    closer.emplace([&] {
+      CHECK(broker.Close().ToString() == "OK");
+      closed.Notify();
+    });
+    closed_too_early = closed.WaitForNotificationWithTimeout(absl::Milliseconds(300));
+  });
+  REQUIRE(log.Trim(5).ok());
+  closer->join();
+  CHECK(!closed_too_early);
+  storage->Before(nullptr);
+  // What the marker says is what was there in the end.
+  broker = OpenQuiet(dir / "data", storage);
+  CHECK(broker.recovery_report().clean);
+  CHECK(broker.OpenTopic("t").value().partition(0).start_offset() == 5);
 }
 
 TEST_CASE("Directory: only the last one out leaves the marker") {
@@ -159,6 +166,26 @@ TEST_CASE("Rule 21: the control file that an opener replaces is marked, and its 
   CHECK(word_at(offsetof(log::ControlHeader, state)) ==
         static_cast<std::uint32_t>(log::ControlState::kReplaced));
   CHECK(word_at(offsetof(log::ControlHeader, bell)) != bell);
+}
+
+TEST_CASE("Rule 21: a read-only scan that a writer takes files from is made again") {
+  TempDir dir;
+  {
+    const Topic topic = OpenQuiet(dir / "data").CreateTopic("t", {.segment_bytes = 4096}).value();
+    for (int i = 0; i < 20; ++i) Append(topic, 0, std::string(1000, 'r'));
+  }
+  fs::remove(dir / "data/topics/t/control");
+  const auto storage = std::make_shared<TellingStorage>();
+  std::optional<Broker> writer;
+  storage->before_open = [&](std::string_view path) {
+    if (writer || !path.ends_with(".log")) return;
+    writer = OpenQuiet(dir / "data");
+    REQUIRE(writer->OpenTopic("t").value().partition(0).Trim(15).ok());
+  };
+  const Broker reader = Broker::Open(dir / "data", {.read_only = true, .storage = storage}).value();
+  const Partition partition = reader.OpenTopic("t").value().partition(0);
+  CHECK(partition.start_offset() == 15);
+  CHECK(ValuesOf(partition).size() == 5);
 }
 
 TEST_CASE("Directory: what was left unfinished is swept by the first opener only") {
@@ -273,6 +300,17 @@ void CheckPromises(const Broker& broker, const Promised& promised) {
   CHECK(std::equal(promised.durable.begin(), promised.durable.end(), values.begin()));
 }
 
+// Whether a sync has failed in this boot, after which no close is clean.
+bool HasRetired(const Broker& broker) {
+  for (const std::string& name : broker.TopicNames()) {
+    const Topic topic = broker.OpenTopic(name).value();
+    for (int i = 0; i < topic.partition_count(); ++i) {
+      if (internal::LogOf(topic.partition(i))->block().has_retired != 0) return true;
+    }
+  }
+  return false;
+}
+
 TEST_CASE("Directory: dying at any operation, with or without the power, keeps every promise") {
   const bool with_power_cut = GENERATE(false, true);
   const bool is_new = GENERATE(true, false);
@@ -289,12 +327,7 @@ TEST_CASE("Directory: dying at any operation, with or without the power, keeps e
     }
     int count = 0;
     storage->Before([&](const FailingStorage::Operation&) {
-      if (++count != dies_at) return;
-      using Op = FailingStorage::Op;
-      for (const Op op : {Op::kMapSync, Op::kFileSync, Op::kSyncFolder, Op::kSyncFileSystem,
-                          Op::kAllocate, Op::kWrite, Op::kCreate, Op::kRename, Op::kUnlink}) {
-        storage->Fail({.op = op, .times = FailingStorage::kAlways});
-      }
+      if (++count == dies_at) storage->FailEverything();
     });
     LiveThrough(dir / "data", storage, promised);
     was_hit = count >= dies_at;
@@ -309,9 +342,11 @@ TEST_CASE("Directory: dying at any operation, with or without the power, keeps e
     CheckPromises(*broker, promised);
     for (const std::string& name : NamesIn(dir / "data/topics")) CHECK(name.front() != '.');
     for (const std::string& name : NamesIn(dir / "data")) CHECK(name.front() != '.');
+    const bool has_retired = HasRetired(*broker);
+    CHECK(!(with_power_cut && has_retired));
     CHECK(broker->Close().ToString() == "OK");
     Broker again = OpenQuiet(dir / "data", storage);
-    CHECK(again.recovery_report().clean);
+    CHECK(again.recovery_report().clean == !has_retired);
   }
 }
 

@@ -15,21 +15,22 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
 #include <limits>
 #include <memory>
-#include <string>
 #include <thread>
 #include <vector>
 
 #include "cordwood/os/clock.h"
 #include "cordwood/os/storage.h"
 #include "tests/catch.h"
+#include "tests/support/sleeper.h"
 #include "tests/support/temp_dir.h"
 
 namespace cordwood::os::doorbell_test {
 namespace {
 
+using testing::Sleeper;
+using testing::WaitUntilItSleeps;
 using Word = std::atomic<std::uint32_t>;
 
 constexpr std::int64_t kMillisecond = 1'000'000;
@@ -64,19 +65,6 @@ class SharedFile {
 
 Word* WordOf(const Mapping& map) { return reinterpret_cast<Word*>(map.data()); }
 
-// Returns when a thread, of any process, sleeps: 'S' in its line of /proc. False when it is gone.
-bool WaitUntilItSleeps(pid_t thread) {
-  for (;;) {
-    std::ifstream stat("/proc/" + std::to_string(thread) + "/stat");
-    std::string line;
-    if (!std::getline(stat, line)) return false;
-    const char state = line[line.rfind(')') + 2];
-    if (state == 'S') return true;
-    if (state == 'Z') return false;
-    sched_yield();
-  }
-}
-
 // From now on this process gets that error from futex_waitv, as in a container with an old list of
 // system calls. False where that cannot be done.
 bool ForbidWaitsForSeveral(int error) {
@@ -94,25 +82,6 @@ bool ForbidWaitsForSeveral(int error) {
   return error == 0;
 #endif
 }
-
-// A thread that runs f; the test goes on when it sleeps.
-class Sleeper {
- public:
-  template <class F>
-  explicit Sleeper(F f)
-      : thread_([this, f] {
-          id_.store(static_cast<pid_t>(syscall(SYS_gettid)));
-          f();
-        }) {
-    while (id_.load() == 0) sched_yield();
-    WaitUntilItSleeps(id_.load());
-  }
-  void Join() { thread_.join(); }
-
- private:
-  std::atomic<pid_t> id_{0};
-  std::thread thread_;
-};
 
 // The protocol of doorbell.h, for a ball that two players throw to each other. `attention` is a
 // flag, the ball's exchange is the fence.

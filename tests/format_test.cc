@@ -382,6 +382,10 @@ TEST_CASE("Format: a header that is signed but out of bounds is not valid") {
   CHECK(valid_with([](SegmentHeader& h) { h.capacity = kFirstFrame; }));
   CHECK(valid_with([](SegmentHeader& h) { h.capacity = kSegmentBytesMax; }));
   CHECK(valid_with([](SegmentHeader& h) { h.offset_span = 2 * RecordsMax(kSegmentBytesMax); }));
+  CHECK(valid_with([](SegmentHeader& h) { h.offset_span = kOffsetSpanMax; }));
+  CHECK(valid_with([](SegmentHeader& h) { h.compacted_next = 300; }));
+  CHECK_FALSE(valid_with([](SegmentHeader& h) { h.compacted_next = -1; }));
+  CHECK_FALSE(valid_with([](SegmentHeader& h) { h.offset_span = kOffsetSpanMax + 1; }));
   CHECK_FALSE(valid_with([](SegmentHeader& h) { h.capacity = kFirstFrame - 8; }));
   CHECK_FALSE(valid_with([](SegmentHeader& h) { h.capacity = kSegmentBytesMax + 8; }));
   CHECK_FALSE(valid_with([](SegmentHeader& h) { h.capacity = 4100; }));

@@ -184,11 +184,11 @@ TEST_CASE("Reset: with a member, living or away, it is refused in words and chan
   const auto refused = [&] {
     const absl::Status status = world.broker.ResetOffsets("billing", ResetTo::Earliest()).status();
     CHECK(status.code() == absl::StatusCode::kFailedPrecondition);
-    CHECK(Has(status, "member-0000"));
+    CHECK(Says(status, "member-0000"));
     CHECK(world.Committed().at(kFirst) == 5);
     const absl::Status deleted = world.broker.DeleteGroup("billing");
     CHECK(deleted.code() == absl::StatusCode::kFailedPrecondition);
-    CHECK(Has(deleted, "member-0000"));
+    CHECK(Says(deleted, "member-0000"));
     return std::string(status.message());
   };
   Consumer member = world.Subscribed({.group_instance_id = "worker-1"});

@@ -339,6 +339,9 @@ TEST_CASE("Index: random bytes never lead outside of what is there") {
       std::uint64_t position = 0;
       std::memcpy(&position, offsets.data() + 8 * i + 4, 4);
       position *= 8;
+      std::int64_t time = 0;
+      std::memcpy(&time, times.data() + 16 * i, 8);
+      position |= std::uint64_t{Index::TimeCheck(kSalt, time, position)} << 32;
       std::memcpy(times.data() + 16 * i + 8, &position, 8);
     }
     files.Write(Index::kOffsetExtension, Index::kHeaderBytes, offsets);
@@ -358,6 +361,21 @@ TEST_CASE("Index: random bytes never lead outside of what is there") {
       }
     }
     if (index->IsSealedAndWhole()) FAIL("sealed");
+  }
+}
+
+TEST_CASE("Index: an entry with any byte of its time flipped is none") {
+  IndexFiles files;
+  const auto index = files.Open();
+  Fill(*index, 2);
+  for (std::size_t byte = 0; byte < Index::kTimeEntryBytes; ++byte) {
+    const std::size_t at = Index::kHeaderBytes + Index::kTimeEntryBytes + byte;
+    CAPTURE(byte);
+    files.FlipByte(Index::kTimeExtension, at);
+    CHECK(index->At(1) == std::nullopt);
+    CHECK(index->LastBeforeTime(1'000'000, 2) == 0U);
+    files.FlipByte(Index::kTimeExtension, at);
+    CHECK(index->At(1)->time_before == EntryNumber(1).time_before);
   }
 }
 

@@ -161,14 +161,16 @@ TEST_CASE("Offsets: a torn write of a slot leaves the old commit or the new one,
   const OffsetEntry before = EntryOf41And42();
   OffsetEntry after = before;
   WriteSlot(after, 43);
-  for (std::size_t cut = 0; cut <= 64; ++cut) {
+  const std::size_t slot_bytes = sizeof before.slots[0];
+  const std::size_t at = std::memcmp(&before.slots[0], &after.slots[0], slot_bytes) != 0 ? 0 : 1;
+  for (std::size_t cut = 0; cut <= slot_bytes; ++cut) {
     CAPTURE(cut);
     OffsetEntry torn = before;  // the new slot's first bytes, then its last
-    std::memcpy(&torn.slots[0], &after.slots[0], cut);
+    std::memcpy(&torn.slots[at], &after.slots[at], cut);
     const std::optional<Offset> first = Read(torn);
     CHECK((first == 42 || first == 43));
     torn = after;
-    std::memcpy(&torn.slots[0], &before.slots[0], cut);
+    std::memcpy(&torn.slots[at], &before.slots[at], cut);
     const std::optional<Offset> last = Read(torn);
     CHECK((last == 42 || last == 43));
   }
@@ -202,6 +204,23 @@ TEST_CASE("Offsets: zeros are no entry, and an entry without a slot has no commi
   CHECK_FALSE(ReadEntry(OffsetEntry()).has_value());
   CHECK(ReadEntry(MakeEntry(SomeId(), "orders", 0)).has_value());
   CHECK_FALSE(Read(MakeEntry(SomeId(), "orders", 0)).has_value());
+}
+
+TEST_CASE("Offsets: whatever a slot's sequence is, the next commit counts") {
+  for (const std::uint64_t sequence :
+       {std::uint64_t{1} << 63, ~std::uint64_t{1}, ~std::uint64_t{0}}) {
+    CAPTURE(sequence);
+    OffsetEntry entry = MakeEntry(SomeId(), "orders", 3);
+    WriteSlot(entry, 41);
+    OffsetSlot& slot = entry.slots[0];
+    slot.sequence = sequence;
+    slot.checksum = os::Hash64(&slot, offsetof(OffsetSlot, checksum));
+    CHECK(Read(entry) == 41);
+    for (Offset offset = 42; offset < 46; ++offset) {
+      WriteSlot(entry, offset);
+      CHECK(Read(entry) == offset);
+    }
+  }
 }
 
 TEST_CASE("Offsets: a slot of another topic or partition does not count") {

@@ -10,8 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "cordwood/broker.h"
 #include "cordwood/consumer.h"
@@ -19,18 +17,15 @@
 #include "cordwood/status.h"
 #include "tests/catch.h"
 #include "tests/support/failing_storage.h"
+#include "tests/support/says.h"
 #include "tests/support/temp_dir.h"
 
 namespace cordwood {
 namespace {
 
 using testing::FailingStorage;
+using testing::Says;
 using testing::TempDir;
-
-bool Says(const absl::Status& status, std::string_view word) {
-  INFO(status.ToString());
-  return absl::StrContains(status.message(), absl::string_view(word.data(), word.size()));
-}
 
 // A broker with a topic "t", without threads.
 class Fixture {

@@ -29,7 +29,7 @@
 //   23   rules_durability_test; recovery_test: "no offset is used again". Commits: with groups
 //   24   rules_durability_test
 //   25   rules_files_test; recovery_test: "a leftover of a roll is replaced, never adopted"
-//   26   rules_files_test; the rest with compaction
+//   26   rules_files_test, rules_compaction_test
 //   27   segment_test: "that of another topic or partition"; deletion with the directory
 //   28   log_test: "four threads append at once", while PrepareAhead populates
 //   29   rules_files_test, process/rules_process_test
@@ -44,9 +44,12 @@
 //   38   here
 //   39   here, process/rules_process_test
 //   40   process/rules_process_test
-//   41   with compaction
+//   41   rules_compaction_test
 //   42   rules_files_test, process/rules_process_test
 //   43   no test: it is about us
+
+#include <signal.h>
+#include <sys/time.h>
 
 #include <algorithm>
 #include <atomic>
@@ -65,6 +68,7 @@
 #include "tests/catch.h"
 #include "tests/support/failing_storage.h"
 #include "tests/support/log_fixture.h"
+#include "tests/support/plan_frame.h"
 
 namespace cordwood::rules_test {
 namespace {
@@ -75,29 +79,57 @@ using Values = std::vector<std::string>;
 
 std::string Big() { return std::string(1000, 'b'); }
 
-// Appends until there are that many segments more.
-void Roll(LogFixture& log, std::size_t times = 1) {
-  const std::size_t goal = log.Bases().size() + times;
-  while (log.Bases().size() < goal) log.Append(Big());
-}
-
 os::Bits128 SaltOf(LogFixture& log, Offset base) {
   return segment::Segment::Open(log.files(), base, os::Access::kRead).value()->header().salt;
 }
 
 // ---- 4
 
+// The block of a writer that is a signal's handler: it is at work between any two instructions of
+// the reader, however few there are of a processor.
+log::ControlBlock* rolled_by_signal = nullptr;
+std::atomic<std::uint64_t> rolls_by_signal{0};
+
+void RollTo(std::uint64_t n, log::ControlBlock& block) {
+  const auto slot = static_cast<unsigned>(n % 2);
+  block.base[slot].store(static_cast<Offset>(n * 1000), std::memory_order_release);
+  block.salt[slot].store(~n, std::memory_order_release);
+  block.tail.store(log::Tail{slot, static_cast<std::uint32_t>(n % 997), n % 991 * 8}.Pack(),
+                   std::memory_order_release);
+}
+
+bool IsOfOneRoll(const log::TailView& tail) {
+  const auto n = static_cast<std::uint64_t>(tail.base) / 1000;
+  return tail.salt == ~n && tail.records == n % 997 && tail.position == n % 991 * 8;
+}
+
+TEST_CASE("Rule 4: an end is read with the base that it counts from, wherever two rolls fall") {
+  const auto block = std::make_unique<log::ControlBlock>();
+  RollTo(1, *block);
+  rolled_by_signal = block.get();
+  rolls_by_signal = 1;
+  struct sigaction rolls = {};
+  rolls.sa_handler = [](int) {
+    for (int i = 0; i < 2; ++i) RollTo(++rolls_by_signal, *rolled_by_signal);
+  };
+  rolls.sa_flags = SA_RESTART;
+  REQUIRE(sigaction(SIGALRM, &rolls, nullptr) == 0);
+  const itimerval often = {.it_interval = {0, 20}, .it_value = {0, 20}};
+  REQUIRE(setitimer(ITIMER_REAL, &often, nullptr) == 0);
+  int wrong = 0;
+  while (rolls_by_signal < 4000) wrong += !IsOfOneRoll(log::ReadTail(*block));
+  const itimerval never = {};
+  REQUIRE(setitimer(ITIMER_REAL, &never, nullptr) == 0);
+  rolls.sa_handler = SIG_IGN;  // one may be on its way
+  REQUIRE(sigaction(SIGALRM, &rolls, nullptr) == 0);
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("Rule 4: an end is read with the base that it counts from, however fast it rolls") {
   const auto block = std::make_unique<log::ControlBlock>();
   constexpr std::uint64_t kRolls = 1'000'000;
   std::thread writer([&] {
-    for (std::uint64_t n = 1; n <= kRolls; ++n) {
-      const auto slot = static_cast<unsigned>(n % 2);
-      block->base[slot].store(static_cast<Offset>(n * 1000), std::memory_order_release);
-      block->salt[slot].store(~n, std::memory_order_release);
-      block->tail.store(log::Tail{slot, static_cast<std::uint32_t>(n % 997), n % 991 * 8}.Pack(),
-                        std::memory_order_release);
-    }
+    for (std::uint64_t n = 1; n <= kRolls; ++n) RollTo(n, *block);
   });
   std::uint64_t last = 0;
   int wrong = 0;
@@ -105,7 +137,7 @@ TEST_CASE("Rule 4: an end is read with the base that it counts from, however fas
     const log::TailView tail = log::ReadTail(*block);
     const auto n = static_cast<std::uint64_t>(tail.base) / 1000;
     if (n == 0) continue;
-    wrong += n < last || tail.salt != ~n || tail.records != n % 997 || tail.position != n % 991 * 8;
+    wrong += n < last || !IsOfOneRoll(tail);
     last = std::max(last, n);
   }
   writer.join();
@@ -156,9 +188,7 @@ TEST_CASE("Rule 6: a log ends only behind a record with none of its batch to fol
   REQUIRE(log->AppendBatch(batch, {}).ok());
   const std::uint64_t at = log.PositionOf(cut);
   log.Kill();
-  std::string bytes = log.Bytes();
-  std::memset(bytes.data() + at, 0, bytes.size() - at);
-  log.SetBytes(bytes);
+  log.ZeroFrom(at);
   log.Reboot();
   log.Open();
   CHECK(log.Values() == Values{"before"});
@@ -173,9 +203,9 @@ TEST_CASE("Rule 7: a sleeper is woken, also by a writer whose turn had begun bef
   int slow = 0;
   for (int i = 0; i < 20; ++i) {
     std::atomic<std::int64_t> woken{0};
-    std::thread sleeper;
+    std::jthread sleeper;
     const auto fill = [&](std::span<std::byte> out) {
-      sleeper = std::thread([&] {
+      sleeper = std::jthread([&] {
         log->WaitForEnd(i + 1, absl::Seconds(60)).IgnoreError();
         woken = os::MonotonicNanos();
       });
@@ -230,6 +260,25 @@ TEST_CASE("Rule 11: any flipped bit of a frame costs that record and no other") 
   CHECK((log.Values() == whole));
 }
 
+TEST_CASE("Rule 11: who seeks past a damaged header gets what it asked for, without a gap") {
+  LogFixture log;
+  log.AppendMany(10);
+  for (const std::uint64_t at : {log.PositionOf(3), log.PositionOf(4), log.PositionOf(6)}) {
+    log.FlipBit(at + 4, 4);  // its length
+  }
+  if (GENERATE(false, true)) {  // the segment is not the active one any more
+    while (log.Bases().size() < 2) log.Append(std::string(1000, 'r'));
+  }
+  for (const Offset from : {5, 7, 8, 9}) {
+    CAPTURE(from);
+    CHECK(log.Values(from).front() == "v" + std::to_string(from));
+    CHECK(log.Gaps(from).size() == (from < 6 ? 1 : 0));
+  }
+  REQUIRE(log.Gaps(4).size() == 2);
+  CHECK(log.Gaps(4)[0].from == 4);
+  CHECK(log.Gaps(4)[0].to == 5);
+}
+
 // ---- 12
 
 TEST_CASE("Rule 12: a segment that is not believed is sealed, a new salt begins a new file") {
@@ -251,6 +300,36 @@ TEST_CASE("Rule 12: a segment that is not believed is sealed, a new salt begins 
   }
 }
 
+TEST_CASE("Rule 12: what an earlier file has left in the same room is none of its records") {
+  LogFixture log;
+  log.AppendMany(20, "old");
+  const std::string old = log.Bytes();
+  log.Kill();
+  // As a disk shows room that was another file's, and no boot has a page that says otherwise.
+  for (const auto& entry : std::filesystem::directory_iterator(log.folder())) {
+    std::filesystem::remove(entry);
+  }
+  std::filesystem::remove(log.folder().parent_path() / "control");
+  REQUIRE(
+      segment::Segment::Create(log.files(), segment::SegmentFileName(0, ""), {9}, 64 << 10, 4000, 1)
+          .ok());
+  {
+    const auto fresh = segment::Segment::Open(log.files(), 0, os::Access::kReadWrite).value();
+    REQUIRE(fresh->Grow(old.size()).ok());
+    std::memcpy(fresh->data() + segment::kFirstFrame, old.data() + segment::kFirstFrame,
+                old.size() - segment::kFirstFrame);
+    segment::FramePlace place = {.position = segment::kFirstFrame, .timestamp_ns = 1};
+    for (; place.offset < 10; ++place.offset) {
+      const Record record = {.value = "new12"};  // as long as the old ones
+      const segment::FramePlan plan = testing::PlanFrame(record);
+      segment::WriteFrame(fresh->key(), fresh->data(), plan, place, record);
+      place.position += plan.frame_bytes();
+    }
+  }
+  log.Open();
+  CHECK(log.Values() == Values(10, "new12"));
+}
+
 // ---- 20
 
 TEST_CASE("Rule 20: boot, device and inode are not enough to believe a control page") {
@@ -263,11 +342,7 @@ TEST_CASE("Rule 20: boot, device and inode are not enough to believe a control p
   log.Kill();
   Offset kept = 150;
   SECTION("a record that is not durable is bad") { log.FlipBit(at + 49, 1); }
-  SECTION("zeros under the tail") {
-    std::string bytes = log.Bytes();
-    std::memset(bytes.data() + at, 0, bytes.size() - at);
-    log.SetBytes(bytes);
-  }
+  SECTION("zeros under the tail") { log.ZeroFrom(at); }
   SECTION("the file is shorter") { std::filesystem::resize_file(log.SegmentPath(), at); }
   SECTION("it is a copy of the page") {
     std::filesystem::copy_file(control, control.string() + "-copy");
@@ -305,7 +380,8 @@ TEST_CASE("Rule 38: an append does by itself whatever was not made ready, or is 
     }
   }
   SECTION("the page names a file that never was") { log.block().prepared.store(12345); }
-  Roll(log);
+  const std::size_t goal = log.Bases().size() + 1;
+  while (log.Bases().size() < goal) REQUIRE(log->Append({.value = Big()}, {}).ok());
   CHECK(log.Values().size() == static_cast<std::size_t>(log->end_offset()));
 }
 

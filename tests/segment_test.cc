@@ -22,20 +22,20 @@
 #include "cordwood/segment/format.h"
 #include "cordwood/segment/frame.h"
 #include "tests/catch.h"
+#include "tests/support/files.h"
+#include "tests/support/folder_decorator.h"
 #include "tests/support/plan_frame.h"
+#include "tests/support/says.h"
 #include "tests/support/temp_dir.h"
 
 namespace cordwood::segment::segment_test {
 namespace {
 
 using cordwood::testing::PlanFrame;
+using cordwood::testing::Says;
 
 constexpr os::Bits128 kSalt = {1, 2, 3, 4};
 constexpr std::uint64_t kCapacity = 1 << 20;
-
-bool Says(const absl::Status& status, std::string_view words) {
-  return std::string(status.message()).find(words) != std::string::npos;
-}
 
 // A partition's folder with the segment of base 100 in it, and what happens to its files.
 class Partition {
@@ -70,10 +70,7 @@ class Partition {
     out.seekp(static_cast<std::streamoff>(at));
     out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   }
-  std::string Read() {
-    std::ifstream in(Path(), std::ios::binary);
-    return std::string(std::istreambuf_iterator<char>(in), {});
-  }
+  std::string Read() { return testing::ReadAll(Path()); }
   std::uint64_t FileBytes() { return std::filesystem::file_size(Path()); }
   void Cut(std::size_t bytes) { std::filesystem::resize_file(Path(), bytes); }
   void Remove(const char* extension = ".log") { std::filesystem::remove(Path(extension)); }
@@ -89,76 +86,33 @@ class Partition {
 };
 
 // A folder that tells when somebody has looked at the size of a file and not yet used it.
-class WatchedFolder final : public os::Folder {
+class WatchedFolder final : public testing::FolderDecorator {
  public:
-  explicit WatchedFolder(std::shared_ptr<os::Folder> real) : real_(std::move(real)) {}
+  using FolderDecorator::FolderDecorator;
   std::function<void()> after_look;
 
-  const std::string& path() const override { return real_->path(); }
   absl::StatusOr<std::unique_ptr<os::File>> OpenFile(std::string_view path,
                                                      os::OpenMode mode) override {
-    absl::StatusOr<std::unique_ptr<os::File>> file = real_->OpenFile(path, mode);
+    absl::StatusOr<std::unique_ptr<os::File>> file = FolderDecorator::OpenFile(path, mode);
     if (!file.ok()) return file;
     return std::make_unique<WatchedFile>(*std::move(file), this);
   }
-  absl::Status CreateFolder(std::string_view path) override { return real_->CreateFolder(path); }
-  absl::StatusOr<std::vector<os::FolderEntry>> List(std::string_view path) override {
-    return real_->List(path);
-  }
-  absl::Status Rename(std::string_view a, std::string_view b) override {
-    return real_->Rename(a, b);
-  }
-  absl::Status RenameNew(std::string_view a, std::string_view b) override {
-    return real_->RenameNew(a, b);
-  }
-  absl::Status Unlink(std::string_view path) override { return real_->Unlink(path); }
-  absl::Status RemoveFolder(std::string_view path) override { return real_->RemoveFolder(path); }
-  absl::Status SyncFolder(std::string_view path) override { return real_->SyncFolder(path); }
-  absl::Status SyncFileSystem() override { return real_->SyncFileSystem(); }
-  absl::StatusOr<os::FileSystemInfo> FileSystem() override { return real_->FileSystem(); }
 
  private:
-  class WatchedFile final : public os::File {
+  class WatchedFile final : public testing::FileDecorator {
    public:
-    WatchedFile(std::unique_ptr<os::File> real, WatchedFolder* folder)
-        : real_(std::move(real)), folder_(folder) {}
+    WatchedFile(std::unique_ptr<os::File> file, WatchedFolder* folder)
+        : FileDecorator(std::move(file)), folder_(folder) {}
 
     absl::StatusOr<os::FileInfo> Info() override {
-      const absl::StatusOr<os::FileInfo> info = real_->Info();
+      const absl::StatusOr<os::FileInfo> info = FileDecorator::Info();
       if (folder_->after_look) folder_->after_look();
       return info;
     }
-    absl::StatusOr<std::size_t> ReadAt(void* to, std::size_t n, std::uint64_t at) override {
-      return real_->ReadAt(to, n, at);
-    }
-    absl::Status WriteAt(const void* from, std::size_t n, std::uint64_t at) override {
-      return real_->WriteAt(from, n, at);
-    }
-    absl::Status Allocate(std::uint64_t bytes) override { return real_->Allocate(bytes); }
-    absl::Status PunchHole(std::uint64_t a, std::uint64_t b) override {
-      return real_->PunchHole(a, b);
-    }
-    absl::Status Sync() override { return real_->Sync(); }
-    absl::StatusOr<std::unique_ptr<os::Mapping>> Map(std::size_t n, os::Access access) override {
-      return real_->Map(n, access);
-    }
-    absl::StatusOr<bool> TryLock(os::LockKind kind, std::uint64_t byte) override {
-      return real_->TryLock(kind, byte);
-    }
-    absl::Status Unlock(std::uint64_t byte) override { return real_->Unlock(byte); }
-    absl::StatusOr<bool> IsLocked(os::LockKind kind, std::uint64_t byte) override {
-      return real_->IsLocked(kind, byte);
-    }
-    absl::StatusOr<std::unique_ptr<os::LockKeeper>> KeepLocks() override {
-      return real_->KeepLocks();
-    }
 
    private:
-    const std::unique_ptr<os::File> real_;
     WatchedFolder* const folder_;
   };
-
-  const std::shared_ptr<os::Folder> real_;
 };
 
 Seal SealAt(Offset next, std::uint64_t end_position) {
@@ -244,6 +198,26 @@ TEST_CASE("Segment: that of another topic or partition is data loss, in words") 
   partition.files().topic_id = {8};
   CHECK(absl::IsDataLoss(partition.TryOpen().status()));
   CHECK(Says(partition.TryOpen().status(), "another topic"));
+}
+
+TEST_CASE("Segment: that of another base is data loss, by its seal or by its first record") {
+  Partition partition;
+  const auto segment = partition.Open();
+  SECTION("by its seal") {
+    Seal seal = SealAt(110, 2048);
+    seal.base = 99;
+    Sign(seal, kSalt);
+    std::memcpy(segment->data() + kSealPosition, &seal, sizeof seal);
+  }
+  SECTION("by its first record") {
+    const Record record = {.value = "v"};
+    const Offset offset = GENERATE(Offset{0}, Offset{99}, Offset{101});
+    WriteFrame(segment->key(), segment->data(), PlanFrame(record),
+               {.position = kFirstFrame, .offset = offset}, record);
+  }
+  const absl::Status opened = partition.TryOpen().status();
+  CHECK(absl::IsDataLoss(opened));
+  CHECK(Segment::ReadFacts(partition.files(), 100).status() == opened);
 }
 
 TEST_CASE("Segment: a file that is shorter than its header is data loss") {
@@ -343,8 +317,10 @@ TEST_CASE("Segment: another open sees the growth after it has looked again") {
   CHECK(std::memcmp(reader->data() + 890'000, "far", 3) == 0);
   CHECK(reader->index()->room() == writer->index()->room());
   const auto second_writer = partition.Open();
-  CHECK(second_writer->Grow(800'000).ok());
   CHECK(second_writer->file_bytes() == writer->file_bytes());
+  CHECK(second_writer->writable_bytes() == 0);  // what it sees may be zeroed yet
+  CHECK(second_writer->Grow(800'000).ok());
+  CHECK(second_writer->writable_bytes() == writer->file_bytes());
 }
 
 TEST_CASE("Segment: a file that is longer than its capacity has its capacity") {

@@ -13,6 +13,7 @@
 #include "tests/catch.h"
 #include "tests/support/failing_storage.h"
 #include "tests/support/share_fixture.h"
+#include "tests/support/sleeper.h"
 
 namespace cordwood {
 namespace {
@@ -371,12 +372,10 @@ TEST_CASE("ShareConsumer: a record that is appended, or released, wakes who wait
   ShareWorld world;
   ShareConsumer worker = world.Worker();
   ShareConsumer other = world.Worker();
-  std::thread producer([&] { world.Log().Append({.value = "a"}).IgnoreError(); });
+  const std::jthread producer([&] { world.Log().Append({.value = "a"}).IgnoreError(); });
   const One one(worker);
-  producer.join();
-  std::thread releaser([&] { worker.Acknowledge(*one, AckType::kRelease).IgnoreError(); });
+  const std::jthread releaser([&] { worker.Acknowledge(*one, AckType::kRelease).IgnoreError(); });
   CHECK((*One(other)).delivery_count() == 2);
-  releaser.join();
 }
 
 TEST_CASE("ShareConsumer: who waits is woken, and does not find it when it looks by itself") {
@@ -388,11 +387,9 @@ TEST_CASE("ShareConsumer: who waits is woken, and does not find it when it looks
   for (int i = 0; i < kRounds; ++i) {
     world.Send(0, "a");
     const One one(worker);
-    std::thread releaser([&] {
-      // The other one has begun to wait by now, or is about to; a look is due 100 ms later.
-      Await(absl::Now() + absl::Milliseconds(20));
-      worker.Acknowledge(*one, AckType::kRelease).IgnoreError();
-    });
+    // The other one waits by then; a look is due 100 ms later.
+    std::jthread releaser =
+        OnceCallerSleeps([&] { worker.Acknowledge(*one, AckType::kRelease).IgnoreError(); });
     const absl::Time begin = absl::Now();
     const One again(other);
     woken += absl::Now() - begin;
@@ -447,9 +444,9 @@ TEST_CASE("ShareConsumer: many consumers and workers at a time, each record is a
       helper.join();
     }
   };
-  std::vector<std::thread> threads;
+  std::vector<std::jthread> threads;
   for (int i = 0; i < 3; ++i) threads.emplace_back(work, world.Worker({.max_poll_records = 20}));
-  for (std::thread& thread : threads) thread.join();
+  threads.clear();  // joins
   for (const std::atomic<int>& times : accepted) CHECK(times == 1);
   CHECK(world.Lag() == 0);
 }

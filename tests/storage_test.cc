@@ -36,16 +36,15 @@
 #include "absl/status/statusor.h"
 #include "cordwood/os/clock.h"
 #include "tests/catch.h"
+#include "tests/support/files.h"
+#include "tests/support/says.h"
 #include "tests/support/temp_dir.h"
 
 namespace cordwood::os::storage_test {
 namespace {
 
 namespace fs = std::filesystem;
-
-bool Says(const absl::Status& status, std::string_view words) {
-  return std::string(status.message()).find(words) != std::string::npos;
-}
+using testing::Says;
 
 // A folder of a test's own, with a small language for what lies in it.
 class Disk {
@@ -66,13 +65,8 @@ class Disk {
   absl::Status WhyNot(std::string_view name, OpenMode mode = OpenMode::kReadWrite) {
     return folder_->OpenFile(name, mode).status();
   }
-  void Write(std::string_view name, std::string_view text) {
-    std::ofstream(Path(name), std::ios::binary) << text;
-  }
-  std::string Read(std::string_view name) const {
-    std::ifstream in(Path(name), std::ios::binary);
-    return std::string(std::istreambuf_iterator<char>(in), {});
-  }
+  void Write(std::string_view name, std::string_view text) { testing::WriteAll(Path(name), text); }
+  std::string Read(std::string_view name) const { return testing::ReadAll(Path(name)); }
   struct stat Stat(std::string_view name) const {
     struct stat info = {};
     if (lstat(Path(name).c_str(), &info) != 0) FAIL("lstat " << name);
@@ -377,6 +371,20 @@ TEST_CASE("Storage: Rename replaces, and RenameNew does not") {
   CHECK(absl::IsNotFound(disk.folder().RenameNew("a", "d")));
 }
 
+TEST_CASE("Storage: Exchange gives each file the name of the other, in whatever folder") {
+  Disk disk;
+  REQUIRE(disk.folder().CreateFolder("folder").ok());
+  disk.Write("a", "a");
+  disk.Write("folder/b", "b");
+  CHECK(disk.folder().Exchange("a", "folder/b").ok());
+  CHECK(disk.Read("a") == "b");
+  CHECK(disk.Read("folder/b") == "a");
+  CHECK(absl::IsNotFound(disk.folder().Exchange("a", "nothing")));
+  CHECK(absl::IsNotFound(disk.folder().Exchange("nothing", "a")));
+  CHECK_FALSE(disk.folder().Exchange("a", "../outside").ok());
+  CHECK(disk.Read("a") == "b");
+}
+
 TEST_CASE("Storage: files and folders are listed, moved between folders and removed") {
   Disk disk;
   REQUIRE(disk.folder().CreateFolder("folder").ok());
@@ -504,7 +512,7 @@ TEST_CASE("Storage: a file system in memory says that durable means nothing ther
 TEST_CASE("Storage: Populate changes no byte, and past the end it is an error and no signal") {
   Disk disk;
   std::string bytes(64 << 10, '\0');
-  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 7);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(1 + i * 7);
   disk.Write("file", bytes);
   const auto map = disk.Open("file")->Map(1 << 20, Access::kReadWrite).value();
   CHECK(map->Populate(100, bytes.size() - 100).ok());

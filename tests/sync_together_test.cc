@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "cordwood/cordwood.h"
@@ -56,6 +57,28 @@ TEST_CASE("Rule 17: when that sync fails, every file of it is retired and synced
   // Each log went on in a fresh file, which was synced under its unfinished name.
   CHECK(many.storage->Count(Op::kMapSync, "/00000000000000000000.log") == 0);
   CHECK(many.storage->Count(Op::kMapSync, ".next-") >= ManyPartitions::kPartitions);
+}
+
+TEST_CASE("Rule 17: a callback of that sync may make another of the partitions durable") {
+  ManyPartitions many;
+  many.AppendToEach();
+  // Without waiting: a lock that this very thread has would never be free.
+  const auto append = [&](int partition) {
+    return many.topic.partition(partition).Append(
+        {.value = "b"}, {.durability = Durability::kDurable, .timeout = absl::ZeroDuration()});
+  };
+  std::vector<absl::Status> appended;
+  REQUIRE(many.topic.partition(0)
+              .OnDurable(0,
+                         [&](const absl::Status& status) {
+                           appended.push_back(status);
+                           appended.push_back(append(0).status());
+                           appended.push_back(append(ManyPartitions::kPartitions - 1).status());
+                         })
+              .ok());
+  REQUIRE(many.broker.Maintain(absl::Seconds(60)).ok());
+  CHECK(many.storage->Count(Op::kSyncFileSystem) == 1);
+  CHECK(appended == std::vector<absl::Status>(3));
 }
 
 TEST_CASE("Rule 17: a few dirty files are synced one by one") {

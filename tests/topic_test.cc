@@ -12,8 +12,6 @@
 #include <thread>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "cordwood/broker.h"
@@ -26,39 +24,23 @@
 #include "cordwood/partitioner.h"
 #include "cordwood/status.h"
 #include "tests/catch.h"
+#include "tests/support/broker_fixture.h"
+#include "tests/support/files.h"
+#include "tests/support/says.h"
+#include "tests/support/sleeper.h"
 #include "tests/support/temp_dir.h"
 
 namespace cordwood {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::NamesIn;
+using testing::OpenQuiet;
+using testing::Says;
+using testing::Sleeper;
 using testing::TempDir;
+using testing::ValuesOf;
 using Values = std::vector<std::string>;
-
-const BrokerOptions kQuiet = {.background_threads = false};
-
-Broker OpenQuiet(const fs::path& path) { return Broker::Open(path, kQuiet).value(); }
-
-bool Says(const absl::Status& status, std::string_view word) {
-  INFO(status.ToString());
-  return absl::StrContains(status.message(), absl::string_view(word.data(), word.size()));
-}
-
-Values ValuesOf(const Partition& partition) {
-  Values values;
-  PartitionReader reader = partition.Read(partition.start_offset()).value();
-  for (const RecordView& record : reader) values.emplace_back(record.value().value());
-  CHECK(reader.status().ok());
-  return values;
-}
-
-std::set<std::string> NamesIn(const fs::path& folder) {
-  std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    names.insert(entry.path().filename().string());
-  }
-  return names;
-}
 
 // The control file of a topic, as another process maps it.
 std::shared_ptr<log::ControlFile> ControlOf(const fs::path& data, const std::string& topic) {
@@ -181,8 +163,6 @@ TEST_CASE("Topic: a description counts records and bytes") {
   CHECK(described.bytes >= 100 * 152);
   CHECK(described.config == topic.config());
   CHECK(absl::IsNotFound(broker.DescribeTopic("u").status()));
-  CHECK(absl::IsUnimplemented(broker.AlterTopic("t", {})));
-  CHECK(absl::IsUnimplemented(broker.CreatePartitions("t", 3)));
 }
 
 // ---- Deleting
@@ -232,11 +212,10 @@ TEST_CASE("Topic: who waits on one that is deleted is told at once") {
   Broker broker = OpenQuiet(dir / "data");
   Partition partition = broker.CreateTopic("t").value().partition(0);
   absl::Status waited;
-  std::thread waiter([&] { waited = partition.WaitForEnd(1, absl::Seconds(60)); });
-  absl::SleepFor(absl::Milliseconds(20));
+  Sleeper waiter([&] { waited = partition.WaitForEnd(1, absl::Seconds(60)); });
   const absl::Time start = absl::Now();
   REQUIRE(broker.DeleteTopic("t").ok());
-  waiter.join();
+  waiter.Join();
   CHECK(absl::IsNotFound(waited));
   CHECK(absl::Now() - start < absl::Seconds(5));
 }

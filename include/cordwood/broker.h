@@ -41,6 +41,9 @@ class TypedProducer;
 namespace internal {
 class BrokerState;
 }  // namespace internal
+namespace testing {
+class Machine;
+}  // namespace testing
 
 class Broker {
  public:
@@ -80,11 +83,45 @@ class Broker {
   template <class K, class V>
   absl::StatusOr<TypedConsumer<K, V>> NewTypedConsumer(const ConsumerOptions& options = {}) const;
 
+  // Sizes, offsets, times, segments and settings. It looks at every segment's header, and reads
+  // the first and the last record of each partition. kNotFound.
   absl::StatusOr<TopicDescription> DescribeTopic(std::string_view name) const;
+  // All topics and groups, and the disk. What cannot be described is no error: it is named.
+  absl::StatusOr<BrokerDescription> DescribeBroker() const;
+  // What a compaction would do now, whatever the topic's cleanup is. It reads all that there is to
+  // compact, so it can take long, and changes nothing. kAborted: files changed meanwhile; try
+  // again.
+  absl::StatusOr<CompactionPlan> DescribeCompaction(const TopicPartition& where) const;
+  // State, members, and the lag of each partition in records, bytes and time. kNotFound.
   absl::StatusOr<GroupDescription> DescribeGroup(std::string_view group) const;
-  // Not in this version: kUnimplemented.
+  // Who holds records of the topic that retention could give up otherwise, by partition, the
+  // lowest offset first. kNotFound: there is no such topic.
+  absl::StatusOr<std::vector<RetentionHold>> DescribeHolds(std::string_view topic) const;
+  // Changes these of its settings, by Kafka's names as in TopicConfig::ToProperties(), and no
+  // others, while it is written to and read. OK: survives a power cut. Every process that has
+  // the topic open goes by them from its next maintenance on (0.1 s; without background threads
+  // the next Maintain), or when it asks for the config.
+  //
+  // segment.bytes: a longer segment ends with the next append, a shorter one keeps its size.
+  // kInvalidArgument names a property that is unknown, has a bad value, or is for ever as the
+  // topic was made with (partitioner, index.interval.bytes, topic.id; partitions are for
+  // CreatePartitions), and nothing is changed. kNotFound; kUnavailable: another process is
+  // changing topics, and does not get on. Any other error: it may have been changed, but for
+  // good only if a second call says OK.
   absl::Status AlterTopic(std::string_view name,
                           const std::map<std::string, std::string>& properties) const;
+  // Adds partitions, so that there are new_count, while it is written to and read. OK: they
+  // survive a power cut. Producers send to them from then on, in every process, and groups
+  // that have subscribed read them from their start.
+  //
+  // What it does to keys: a key whose hash moves goes to another partition from then on, and
+  // its older records stay where they are. So the order of a key's records holds within each
+  // partition, and not over the moment of the change; a consumer may read a new record of a
+  // key before an older one. Who needs more makes a new topic.
+  //
+  // kInvalidArgument: not more than there are, or more than 100,000; kFailedPrecondition: the
+  // topic is compacted, where a key in two partitions would have two last values; kNotFound,
+  // kUnavailable and other errors: as AlterTopic().
   absl::Status CreatePartitions(std::string_view name, int new_count) const;
   std::vector<std::string> ListGroups() const;
   // kFailedPrecondition: it has a member, living or away.
@@ -97,6 +134,11 @@ class Broker {
   // kNotFound: no such group, topic or partition.
   absl::StatusOr<std::vector<OffsetChange>> ResetOffsets(std::string_view group, const ResetTo& to,
                                                          const ResetOptions& options = {}) const;
+
+  absl::StatusOr<DiskSpace> DescribeDisk() const;
+  // kResourceExhausted with Reason::kDiskLow: less than low_disk_bytes are free; with
+  // Reason::kDiskFull: the reserve is in use.
+  absl::Status CheckDisk() const;
 
   RecoveryReport recovery_report() const;
 
@@ -111,6 +153,7 @@ class Broker {
   absl::Status Close() const;
 
  private:
+  friend class testing::Machine;  // kills it
   explicit Broker(std::shared_ptr<internal::BrokerState> state) : state_(std::move(state)) {}
   absl::Status Check() const;
 

@@ -112,7 +112,8 @@ class Consumer {
   absl::Status Commit(const std::map<TopicPartition, Offset>& offsets,
                       const CommitOptions& options = {});
 
-  // kFailedPrecondition: not assigned; kInvalidArgument: a negative offset.
+  // kFailedPrecondition: not assigned; kInvalidArgument: a negative offset. As from a commit, the
+  // caller counts as having read what is below; who begins anew calls SeekToBeginning.
   absl::Status Seek(const TopicPartition& where, Offset offset);
   // Without partitions: all that are assigned.
   absl::Status SeekToBeginning(std::span<const TopicPartition> partitions = {});

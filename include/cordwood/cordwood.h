@@ -15,6 +15,7 @@
 // Users write absl::Now() and absl::Seconds() beside our names.
 #include "absl/time/clock.h"
 #include "cordwood/broker.h"
+#include "cordwood/catalog.h"
 #include "cordwood/completion.h"
 #include "cordwood/consumer.h"
 #include "cordwood/describe.h"
@@ -23,10 +24,13 @@
 #include "cordwood/partitioner.h"
 #include "cordwood/producer.h"
 #include "cordwood/record.h"
+#include "cordwood/repair.h"
 #include "cordwood/serde.h"
 #include "cordwood/share_consumer.h"
 #include "cordwood/status.h"
+#include "cordwood/table_view.h"
 #include "cordwood/topic.h"
 #include "cordwood/typed.h"
+#include "cordwood/verify.h"
 
 #endif  // CORDWOOD_CORDWOOD_H_

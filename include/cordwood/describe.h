@@ -4,6 +4,10 @@
 //   GroupDescription group = broker.DescribeGroup("billing").value();
 //   for (const PartitionProgress& p : group.partitions) lag += p.lag;
 //
+//   for (const TopicDescription& topic : broker.DescribeBroker().value().topics) {
+//     for (const PartitionDescription& p : topic.by_number) Show(p.start, p.end, p.segments);
+//   }
+//
 // Thread safety: these are values; they point at nothing.
 
 #ifndef CORDWOOD_DESCRIBE_H_
@@ -14,11 +18,23 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "cordwood/options.h"
 #include "cordwood/record.h"
 
 namespace cordwood {
+
+// What a group whose consumers share records (share_consumer.h) knows of a partition beyond what
+// it has committed. Counted while they go on, so the sums are about right.
+struct ShareProgress {
+  // By somebody who works on it, or who has died and nobody has looked since; for lock_time at
+  // most.
+  std::int64_t held = 0;
+  std::int64_t waiting = 0;  // delivered before, and not done with: to be delivered again
+  std::int64_t done = 0;     // while an earlier one is not; the lag counts them, too
+  friend bool operator==(const ShareProgress&, const ShareProgress&) = default;
+};
 
 // How far a group is in one partition.
 struct PartitionProgress {
@@ -29,8 +45,10 @@ struct PartitionProgress {
   std::int64_t lag = 0;  // end less committed; of a group that has not begun, all that is there
   // How long ago the first of these records was stamped; zero where there is none.
   absl::Duration lag_age = absl::ZeroDuration();
-  std::string metadata = {};  // of the commit that counts
-  std::string member = {};    // the id of the one that reads it; empty: nobody does
+  std::string metadata = {};                 // of the commit that counts
+  std::string member = {};                   // the id of the one that reads it; empty: nobody does
+  std::int64_t lag_bytes = 0;                // of the frames of these records
+  std::optional<ShareProgress> shared = {};  // none: its records are not shared
 };
 
 struct GroupMember {
@@ -49,6 +67,12 @@ struct GroupDescription {
   std::vector<PartitionProgress> partitions = {};
   std::vector<GroupMember> members = {};
   std::string assignor = {};  // of its members
+  std::string name = {};
+  // Of all partitions: the sums, and the longest.
+  std::int64_t lag = 0, lag_bytes = 0;
+  absl::Duration lag_age = absl::ZeroDuration();
+  // Its consumers are ShareConsumers, or were the last time; `members` has none of them.
+  bool is_shared = false;
 };
 
 // What a reset did to one partition, or would do.
@@ -59,11 +83,115 @@ struct OffsetChange {
   friend bool operator==(const OffsetChange&, const OffsetChange&) = default;
 };
 
+// One file of a partition, and the index beside it.
+struct SegmentDescription {
+  Offset base = 0, next = 0;  // it stands for the offsets [base, next)
+  std::string file = {};      // relative to the directory
+  std::int64_t bytes = 0;     // header and frames; there may be room behind them
+  bool is_active = false;     // the one that is appended to
+  bool is_compacted = false;  // some of its offsets may be gone
+  // InfinitePast: not known.
+  absl::Time created = absl::InfinitePast(), last_append = absl::InfinitePast();
+  absl::Time largest_timestamp = absl::InfinitePast();  // of its records
+  std::string damage = {};                              // in words; empty: its header is whole
+};
+
+struct PartitionDescription {
+  int partition = 0;
+  Offset start = 0, end = 0, durable = 0;
+  std::int64_t bytes = 0;  // of its segments
+  // Of the first and the last record that can be read; InfinitePast: there is none.
+  absl::Time first_timestamp = absl::InfinitePast(), last_timestamp = absl::InfinitePast();
+  std::vector<SegmentDescription> segments = {};  // by offset; those below the start, too
+  std::string failure = {};                       // why nothing can be appended; empty: it can
+};
+
+// A setting of a topic, by Kafka's name.
+struct ConfigEntry {
+  // A topic keeps all of its settings from its creation on, so what counts as set is what differs
+  // from the library's default.
+  enum class Source { kDefault, kSet };
+
+  std::string name = {}, value = {};
+  Source source = Source::kDefault;
+  friend bool operator==(const ConfigEntry&, const ConfigEntry&) = default;
+};
+
 struct TopicDescription {
   std::string name = {};
   int partitions = 0;
-  std::int64_t bytes = 0, records = 0;  // of all partitions; the bytes of files, frames and all
+  // Of all partitions; the bytes of files, frames and all. Records are offsets from start to end:
+  // what a compaction or damage has taken from between them counts.
+  std::int64_t bytes = 0, records = 0;
   TopicConfig config = {};
+  std::string id = {};                               // as Topic::id()
+  std::vector<PartitionDescription> by_number = {};  // a partition each
+  std::vector<ConfigEntry> settings = {};            // by name
+};
+
+// Of the file system that the directory is on.
+struct DiskSpace {
+  std::int64_t free_bytes = 0;  // for this user
+  bool is_low = false;          // less than BrokerOptions::low_disk_bytes
+  std::int64_t reserve_bytes = 0;
+  // The disk was full, and offsets or retention have used the reserve: no record is appended
+  // until there is room for it again.
+  bool reserve_is_spent = false;
+};
+
+// Everything in a directory.
+struct BrokerDescription {
+  // What cannot be described, and why: its files are damaged, say.
+  struct Failure {
+    std::string name = {};
+    absl::Status status = {};
+  };
+
+  std::string directory = {};
+  std::vector<TopicDescription> topics = {};  // by name
+  std::vector<GroupDescription> groups = {};  // by name
+  std::vector<Failure> failed_topics = {}, failed_groups = {};
+  std::int64_t bytes = 0, records = 0, partitions = 0;  // of all topics
+  DiskSpace disk = {};
+};
+
+// What a compaction of a partition would do now, record for record.
+struct CompactionPlan {
+  struct Segment {
+    Offset base = 0, next = 0;
+    std::string why_not = {};  // in words; empty: it is eligible
+    std::int64_t bytes = 0;    // of its records
+    // Of an eligible one; what is left of it may be joined with what is left of others.
+    std::int64_t records = 0, records_after = 0, bytes_after = 0;
+  };
+
+  TopicPartition where = {};
+  bool compact = false;  // whether Maintain would compact it now
+  std::string why = {};  // in words, either way
+  std::vector<Segment> segments = {};
+  // Of all segments. What would be won is the difference, whether or not it is time.
+  std::int64_t bytes = 0, bytes_after = 0;
+};
+
+// Who keeps records of a partition from retention.
+struct RetentionHold {
+  enum class Kind {
+    kGroup,  // of TopicConfig::retain_for_groups; all of them together hold no more than
+             // retain_for_groups_bytes
+    kPin,    // Partition::Pin()
+  };
+
+  int partition = 0;
+  Kind kind = Kind::kGroup;
+  Offset offset = 0;       // what is at or above it is held
+  std::int64_t bytes = 0;  // of that, frames and all
+  std::string name = {};   // of the group; or what the pin is for
+  // A group that is not there holds everything, until it is made and commits.
+  bool is_there = true;
+  int pid = 0;  // of a pin's process, as that one sees itself
+  // When the pin was made, by the broker's clock. Of a group: the timestamp of the first record
+  // that it holds; InfinitePast if it holds none.
+  absl::Time since = absl::InfinitePast();
 };
 
 // What opening the directory found, and what it did.

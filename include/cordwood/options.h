@@ -91,7 +91,7 @@ struct TopicConfig {
   std::int64_t index_interval_bytes = 4096;
   std::int64_t max_message_bytes = 1'048'588;  // key, value and headers
   absl::Duration retention_age = absl::Hours(7 * 24);
-  std::int64_t retention_bytes = kUnlimited;  // of a partition
+  std::int64_t retention_bytes = kUnlimited;  // of a partition's segments and their indexes
   CleanupPolicy cleanup = CleanupPolicy::kDelete;
   TimestampType timestamp_type = TimestampType::kCreateTime;
   // "xxh3", "murmur2" (as Kafka's Java client), "round-robin", or a user's own name().
@@ -236,6 +236,24 @@ struct ResetOptions {
   bool dry_run = false;  // says what it would do, and does nothing
 };
 
+// --- Tables ---------------------------------------------------------------------------------
+
+struct TableViewOptions {
+  // Open a topic too whose retention, or dropped backlog, forgets keys that nobody writes again.
+  bool keys_may_expire = false;
+};
+
+// For PutOptions::expected_offset: the key is not there, for it never was or was deleted.
+inline constexpr Offset kNoRecord = -1;
+
+struct PutOptions {
+  // The offset of the key's newest record, as Get gave it, or kNoRecord; else kAborted and nothing
+  // is appended. None: whatever is there.
+  std::optional<Offset> expected_offset = {};
+  Durability durability = Durability::kPublished;
+  absl::Duration timeout = absl::Seconds(60);  // as in AppendOptions
+};
+
 // --- The directory --------------------------------------------------------------------------
 
 enum class Sharing {
@@ -254,6 +272,13 @@ struct BrokerOptions {
   int file_mode = 0600;  // folders get x where r
   absl::Duration open_timeout = absl::Seconds(30);
   std::shared_ptr<Storage> storage = {};  // none: the operating system
+  // Kept on the disk, so that offsets can be committed and old records be given up when it is
+  // full. Whoever makes the directory decides. 0: none.
+  std::int64_t reserve_bytes = 1 << 20;
+  // With less than that free, CheckDisk() is an error, and on_low_disk is called once with what
+  // is free: by the background thread, or in Maintain. It must not block. 0: never.
+  std::int64_t low_disk_bytes = 64 << 20;
+  std::function<void(std::int64_t free_bytes)> on_low_disk = {};
 };
 
 namespace internal {

@@ -24,6 +24,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "absl/base/attributes.h"
@@ -70,6 +71,37 @@ class PartitionReader {
   explicit PartitionReader(std::unique_ptr<internal::PartitionReaderState> state);
 
   std::unique_ptr<internal::PartitionReaderState> state_;
+};
+
+// Keeps the records at and above an offset from retention, for a backup, a bridge or a reader of
+// a snapshot: Partition::Pin() makes it. It is released by its destructor, by the broker's Close,
+// and by the end of its process, however that comes. It keeps the directory open, as every handle.
+//
+// Thread safety: Move, offset and status from any thread. In a forked child it does nothing.
+class Pin {
+ public:
+  Pin() = default;
+  Pin(Pin&&) noexcept = default;
+  Pin& operator=(Pin&& other) noexcept;
+  ~Pin() { Release(); }
+
+  // Lets go what is below. kInvalidArgument: lower than offset(); kOutOfRange: past the end.
+  absl::Status Move(Offset to);
+  // What is at or above it stays; 0 if it was released.
+  Offset offset() const;
+  // OK while it holds; kFailedPrecondition: made by default, moved from, or the broker is closed;
+  // kNotFound: the topic was deleted.
+  absl::Status status() const;
+
+ private:
+  friend class Partition;
+  Pin(std::shared_ptr<log::Log> log, std::shared_ptr<log::PinHold> hold)
+      : log_(std::move(log)), hold_(std::move(hold)) {}
+  void Release();
+
+  // As Partition has it.
+  std::shared_ptr<log::Log> log_ = {};
+  std::shared_ptr<log::PinHold> hold_ = {};
 };
 
 class Partition {
@@ -131,6 +163,17 @@ class Partition {
   absl::Status Trim(Offset new_start) const {
     return log_ == nullptr ? status() : log_->Trim(new_start);
   }
+
+  // From when it returns until the Pin goes, retention gives up nothing at or above `from`, in
+  // whichever process, whatever age, bytes, records and retain_for_groups_bytes say. There is no
+  // bound: a pin that is forgotten fills the disk. Broker::DescribeHolds says who holds what, and
+  // since when. It holds against retention only: not against Trim, BacklogPolicy::kDropOldest,
+  // compaction, or the topic's deletion.
+  //
+  // `why` says so to people; up to 80 bytes. kOutOfRange: `from` is not in [start_offset(),
+  // end_offset()]; kResourceExhausted: the topic has 511 pins already, or the disk is full;
+  // kDeadlineExceeded: a process that removes files has not let go for a minute.
+  absl::StatusOr<cordwood::Pin> Pin(Offset from, std::string_view why = "") const;
 
   // OK, or why nothing works on it: no such partition, deleted, closed, failed.
   absl::Status status() const;

@@ -20,11 +20,23 @@ std::optional<TopicPartition> PartitionOf(const absl::Status& status);
 // At which offset.
 std::optional<Offset> OffsetOf(const absl::Status& status);
 
+// What there was no room in, where that is why (kResourceExhausted, or kDeadlineExceeded after
+// waiting for it).
+enum class Reason {
+  kOther,
+  kDiskFull,     // or the quota on it
+  kBacklogFull,  // TopicConfig::backlog_bytes
+  kDiskLow,      // not yet: BrokerOptions::low_disk_bytes
+};
+Reason ReasonOf(const absl::Status& status);
+
 namespace internal {
 
 // The status with the place noted in it. An OK status stays as it is.
 absl::Status At(absl::Status status, const PartitionName& name,
                 std::optional<Offset> offset = std::nullopt);
+// The status with the reason noted in it.
+absl::Status Because(absl::Status status, Reason reason);
 
 }  // namespace internal
 }  // namespace cordwood

@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "cordwood/group/needs.h"
 #include "cordwood/group/offsets.h"
 #include "cordwood/group/share.h"
-#include "cordwood/log/cursor.h"
 #include "cordwood/log/directory.h"
 #include "cordwood/log/topic_files.h"
 #include "cordwood/options.h"
@@ -52,22 +52,6 @@ absl::StatusOr<std::unique_ptr<os::File>> KeepAlone(const log::Context& context,
       "is over"));
 }
 
-// The first record from an offset on; null: there is none, or it cannot be read.
-std::optional<std::int64_t> StampOf(std::shared_ptr<log::Log> log, Offset from) {
-  log::Cursor cursor(std::move(log), from);
-  segment::CheckedFrame frame;
-  for (;;) {
-    switch (cursor.Next(frame)) {
-      case log::Cursor::Step::kRecord:
-        return frame.header.timestamp_ns;
-      case log::Cursor::Step::kGap:
-        break;
-      default:
-        return std::nullopt;
-    }
-  }
-}
-
 // All there is, where nothing was committed.
 PartitionProgress ProgressOf(const std::string& topic, int partition,
                              const std::shared_ptr<log::Log>& log, std::int64_t now_ns,
@@ -80,8 +64,10 @@ PartitionProgress ProgressOf(const std::string& topic, int partition,
                              .end = end,
                              .lag = std::max<std::int64_t>(0, end - from)};
   if (progress.lag == 0) return progress;
-  const std::optional<std::int64_t> stamp = StampOf(log, from);
+  const std::optional<std::int64_t> stamp = FirstStampFrom(log, from);
   if (stamp && *stamp < now_ns) progress.lag_age = absl::Nanoseconds(now_ns - *stamp);
+  progress.lag_bytes =
+      static_cast<std::int64_t>(log->BytesFrom(std::max(from, log->start_offset())));
   return progress;
 }
 
@@ -178,9 +164,11 @@ absl::StatusOr<GroupDescription> GroupStore::Describe(std::string_view name,
   std::sort(topics.begin(), topics.end(),
             [](const TopicRef& a, const TopicRef& b) { return a.name < b.name; });
   GroupDescription description;
+  description.name = group->name();
   description.state = group->State();
   CORDWOOD_ASSIGN_OR_RETURN(const auto places, ListMembers(*group, description));
   const std::int64_t now_ns = context_->clock.Now();
+  bool has_shared = false;
   for (TopicRef& topic : topics) {
     const absl::StatusOr<std::shared_ptr<log::TopicFiles>> files = directory.OpenTopic(topic.name);
     // Of a topic that was deleted, or whose name another one has now.
@@ -198,12 +186,24 @@ absl::StatusOr<GroupDescription> GroupStore::Describe(std::string_view name,
       if (!is_known) continue;
       PartitionProgress& progress = description.partitions.back();
       CORDWOOD_ASSIGN_OR_RETURN(progress.metadata, group->Metadata(entry));
+      CORDWOOD_ASSIGN_OR_RETURN(
+          progress.shared,
+          CountShared(*group, topic.id, p, progress.committed.value_or(log->start_offset()),
+                      progress.end));
+      has_shared = has_shared || progress.shared.has_value();
       const auto member = places.find(group->OwnerOf(entry));
       if (member == places.end()) continue;
       progress.member = description.members[member->second].id;
       description.members[member->second].assignment.push_back({topic.name, p});
     }
   }
+  for (const PartitionProgress& progress : description.partitions) {
+    description.lag += progress.lag;
+    description.lag_bytes += progress.lag_bytes;
+    description.lag_age = std::max(description.lag_age, progress.lag_age);
+  }
+  // A group may have members of one kind now, and have had some of the other before.
+  description.is_shared = group->HasShareMember() || (has_shared && description.members.empty());
   return description;
 }
 
@@ -254,13 +254,14 @@ absl::StatusOr<std::vector<OffsetChange>> GroupStore::Reset(std::string_view nam
   for (auto& [topic, numbers] : wanted) {
     CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<log::TopicFiles> files,
                               directory.OpenTopic(topic));
-    std::vector<int> entries(static_cast<std::size_t>(files->partitions()), Group::kNoEntry);
+    const int partitions = files->partitions();  // some may be added meanwhile
+    std::vector<int> entries(static_cast<std::size_t>(partitions), Group::kNoEntry);
     if (group != nullptr) {
-      CORDWOOD_ASSIGN_OR_RETURN(
-          entries, group->Entries({files->id(), topic, files->partitions()}, !options.dry_run));
+      CORDWOOD_ASSIGN_OR_RETURN(entries,
+                                group->Entries({files->id(), topic, partitions}, !options.dry_run));
     }
     if (numbers.empty()) {
-      for (int p = 0; p < files->partitions(); ++p) numbers.insert(p);
+      for (int p = 0; p < partitions; ++p) numbers.insert(p);
     }
     for (const int p : numbers) {
       CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<log::Log> log, files->OpenLog(p));

@@ -53,8 +53,7 @@ std::vector<Group::Change> Group::Changes() const {
 
 absl::Status Group::WriteDurable(std::span<const Change> changes, Wait wait) {
   Turn turn(*this);
-  CORDWOOD_RETURN_IF_ERROR(
-      turn.Take(wait == Wait::kForTurn ? Turn::kWaitNanos : Turn::kPassWaitNanos));
+  CORDWOOD_RETURN_IF_ERROR(turn.Take(Turn::NanosOf(wait)));
   std::vector<Change> worth;
   for (const Change& change : changes) {
     const LiveEntry& live = words_[change.entry];
@@ -70,9 +69,11 @@ absl::Status Group::WriteDurable(std::span<const Change> changes, Wait wait) {
   const bool given_up = live_->syncing.load(std::memory_order_acquire) != 0;
   if (given_up || !worth.empty()) {
     live_->syncing.store(1, std::memory_order_release);
-    if (given_up || !WriteInPlace(worth).ok()) CORDWOOD_RETURN_IF_ERROR(WriteWhole(worth));
+    if (given_up || !WriteInPlace(worth).ok()) {
+      CORDWOOD_RETURN_IF_ERROR(context_->WithReserve([&] { return WriteWhole(worth); }));
+    }
     for (const Change& change : worth) {
-      words_[change.entry].durable.store(PackCommit(0, change.next), std::memory_order_relaxed);
+      words_[change.entry].durable.store(PackCommit(0, change.next), std::memory_order_release);
     }
     live_->syncing.store(0, std::memory_order_release);
   }

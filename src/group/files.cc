@@ -6,6 +6,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "cordwood/log/topic_files.h"
 #include "cordwood/os/checksum.h"
 #include "cordwood/status_macros.h"
 
@@ -22,6 +23,10 @@ std::string UniqueFolder(Storage& storage, const char* prefix) {
   return absl::StrCat(kGroupsFolder, "/", prefix, absl::BytesToHexString(bytes));
 }
 
+std::string ShareFileName(const os::Bits128& topic_id, int partition) {
+  return absl::StrCat(kSharePrefix, log::HexOf(topic_id), "-", partition);
+}
+
 absl::Status CreateGroup(const log::Context& context, const std::string& folder) {
   os::Folder& root = *context.root;
   const std::string made = UniqueFolder(*context.storage, kNewPrefix);
@@ -36,7 +41,7 @@ absl::Status CreateGroup(const log::Context& context, const std::string& folder)
     return root.RenameNew(made, folder);
   };
   const absl::Status status = make();
-  if (status.ok()) return root.SyncFolder(kGroupsFolder);
+  if (status.ok()) return status;
   RemoveFolderAndFiles(root, made).IgnoreError();
   // Two at once: one of them has made it.
   return absl::IsAlreadyExists(status) ? absl::OkStatus() : status;

@@ -18,6 +18,7 @@ namespace cordwood::group {
 inline constexpr char kGroupsFolder[] = "groups";
 inline constexpr char kNewPrefix[] = ".new-";
 inline constexpr char kDeletedPrefix[] = ".deleted-";
+inline constexpr char kSharePrefix[] = "share-";
 
 inline constexpr std::uint64_t kMemberByte = 0;
 inline constexpr std::uint64_t kMakingLiveByte = 1;
@@ -29,6 +30,9 @@ inline absl::string_view Piece(std::string_view text) { return {text.data(), tex
 
 // "groups/.new-0123456789abcdef0123456789abcdef"
 std::string UniqueFolder(Storage& storage, const char* prefix);
+
+// What a share group knows of a partition: "share-0123456789abcdef0123456789abcdef-3"
+std::string ShareFileName(const os::Bits128& topic_id, int partition);
 
 // The group's folder with an empty image, whole or not at all. Also OK when somebody else
 // has been faster.

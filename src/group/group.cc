@@ -49,7 +49,8 @@ Group::Group(std::shared_ptr<const log::Context> context, const std::string& nam
 // ---- Opening
 
 absl::StatusOr<std::shared_ptr<Group>> Group::Open(std::shared_ptr<const log::Context> context,
-                                                   const std::string& name, bool create) {
+                                                   const std::string& name, bool create,
+                                                   Wait wait) {
   auto group = std::shared_ptr<Group>(new Group(std::move(context), name));
   os::Folder& root = *group->context_->root;
   absl::StatusOr<std::unique_ptr<os::File>> offsets =
@@ -68,8 +69,8 @@ absl::StatusOr<std::shared_ptr<Group>> Group::Open(std::shared_ptr<const log::Co
     if (!believed) CORDWOOD_RETURN_IF_ERROR(group->ReadImage());
     return group;
   }
-  if (!believed) CORDWOOD_RETURN_IF_ERROR(group->MakeLive());
-  CORDWOOD_RETURN_IF_ERROR(group->Adopt());
+  if (!believed) CORDWOOD_RETURN_IF_ERROR(group->MakeLive(wait));
+  CORDWOOD_RETURN_IF_ERROR(group->Adopt(wait));
   return group;
 }
 
@@ -103,11 +104,11 @@ absl::StatusOr<bool> Group::MapLive() {
   return true;
 }
 
-absl::Status Group::MakeLive() {
+absl::Status Group::MakeLive(Wait wait) {
   os::Folder& root = *context_->root;
   CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> members,
                             root.OpenFile(Path("members"), os::OpenMode::kReadWrite));
-  const std::int64_t deadline = os::MonotonicNanos() + Turn::kWaitNanos;
+  const std::int64_t deadline = os::MonotonicNanos() + Turn::NanosOf(wait);
   for (;;) {
     CORDWOOD_ASSIGN_OR_RETURN(const bool locked,
                               members->TryLock(os::LockKind::kExclusive, kMakingLiveByte));
@@ -148,6 +149,9 @@ absl::Status Group::MakeLive() {
     header->device = info.device;
     header->state.store(LiveHeader::kReady, std::memory_order_release);
   }
+  // Before anybody can commit: who made the group need not be alive, and its folder's name is
+  // on the disk with this one's only.
+  CORDWOOD_RETURN_IF_ERROR(root.SyncFolder(kGroupsFolder));
   // Not synced: after a power cut another boot id is the right one.
   CORDWOOD_RETURN_IF_ERROR(root.Rename(made, Path("live")));
   CORDWOOD_ASSIGN_OR_RETURN(const bool believed, MapLive());
@@ -159,45 +163,68 @@ absl::Status Group::MakeLive() {
 // A live page that has just been made knows nothing; one that was there may not know of an
 // entry whose maker died, or, on a device that was cut off and mounted again in one boot,
 // may have lost words.
-absl::Status Group::Adopt() {
+absl::Status Group::Adopt(Wait wait) {
+  {
+    // Most often it knows all. Then nobody has to be waited for, who may be stopped.
+    absl::MutexLock lock(&mutex_);
+    const int known = EntriesKnown();  // before the file is read: so many are whole in it
+    CORDWOOD_ASSIGN_OR_RETURN(const std::vector<std::uint64_t> image, ReadAll());
+    bool knows_all = image.size() <= static_cast<std::size_t>(known);
+    for (std::size_t i = 0; knows_all && i < image.size(); ++i) {
+      knows_all = image[i] == 0 || (words_[i].durable.load(std::memory_order_acquire) != 0 &&
+                                    UnpackCommit(words_[i].word.load(std::memory_order_acquire)));
+    }
+    if (knows_all) {
+      identities_.resize(static_cast<std::size_t>(known));
+      // After the file was opened: it is not that of another group of the name.
+      return is_current() ? absl::OkStatus() : Deleted(name_);
+    }
+  }
   Turn turn(*this);
-  CORDWOOD_RETURN_IF_ERROR(turn.Take());
+  CORDWOOD_RETURN_IF_ERROR(turn.Take(Turn::NanosOf(wait)));
   absl::MutexLock lock(&mutex_);
-  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
-                            context_->root->OpenFile(Path("offsets"), os::OpenMode::kRead));
-  CORDWOOD_ASSIGN_OR_RETURN(const int in_file, EntriesIn(*file));
-  int entries = EntriesKnown();
-  std::vector<std::uint64_t> image;
-  image.reserve(static_cast<std::size_t>(in_file));
-  identities_.clear();
-  index_.clear();
-  CORDWOOD_RETURN_IF_ERROR(ReadEntries(*file, 0, in_file, [&](int i, const OffsetEntry& bytes) {
-    // The analysis does not see that the call is made here, under the lock.
-    mutex_.AssertHeld();
-    AddIdentity(bytes);
-    const std::optional<OffsetEntry> entry = ReadEntry(bytes);
-    if (entry) entries = std::max(entries, i + 1);
-    const int newest = entry ? NewestSlot(*entry) : -1;
-    image.push_back(newest < 0 ? 0 : PackCommit(0, entry->slots[newest].offset));
-  }));
+  CORDWOOD_ASSIGN_OR_RETURN(const std::vector<std::uint64_t> image, ReadAll());
+  const int entries = std::max(EntriesKnown(), static_cast<int>(image.size()));
   identities_.resize(static_cast<std::size_t>(entries));
   CORDWOOD_RETURN_IF_ERROR(GrowLive(entries));
-  for (int i = 0; i < std::min(entries, in_file); ++i) {
-    const std::uint64_t slot = image[static_cast<std::size_t>(i)];
-    if (slot == 0) continue;
+  for (std::size_t i = 0; i < image.size(); ++i) {
+    if (image[i] == 0) continue;
     if (words_[i].durable.load(std::memory_order_relaxed) == 0) {
-      words_[i].durable.store(slot, std::memory_order_relaxed);
+      words_[i].durable.store(image[i], std::memory_order_relaxed);
     }
     // Not where somebody has committed meanwhile.
     std::uint64_t word = words_[i].word.load(std::memory_order_acquire);
-    while (!UnpackCommit(word) &&
-           !words_[i].word.compare_exchange_weak(
-               word, PackCommit(EpochOf(word), UnpackCommit(slot)), std::memory_order_acq_rel)) {
+    while (!UnpackCommit(word) && !words_[i].word.compare_exchange_weak(
+                                      word, PackCommit(EpochOf(word), UnpackCommit(image[i])),
+                                      std::memory_order_acq_rel)) {
     }
   }
   // Release: pairs with the acquire in EntriesKnown(); the words are there.
   live_->entries.store(static_cast<std::uint32_t>(entries), std::memory_order_release);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::uint64_t>> Group::ReadAll() {
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
+                            context_->root->OpenFile(Path("offsets"), os::OpenMode::kRead));
+  CORDWOOD_ASSIGN_OR_RETURN(const int in_file, EntriesIn(*file));
+  std::vector<std::uint64_t> image;
+  image.reserve(static_cast<std::size_t>(in_file));
+  std::size_t entries = 0;
+  identities_.clear();
+  index_.clear();
+  CORDWOOD_RETURN_IF_ERROR(ReadEntries(*file, 0, in_file, [&](int, const OffsetEntry& bytes) {
+    // The analysis does not see that the call is made here, under the lock.
+    mutex_.AssertHeld();
+    AddIdentity(bytes);
+    const std::optional<OffsetEntry> entry = ReadEntry(bytes);
+    const int newest = entry ? NewestSlot(*entry) : -1;
+    image.push_back(newest < 0 ? 0 : PackCommit(0, entry->slots[newest].offset));
+    if (entry) entries = image.size();
+  }));
+  image.resize(entries);
+  identities_.resize(entries);
+  return image;
 }
 
 absl::Status Group::ReadImage() {
@@ -289,6 +316,15 @@ absl::Status Group::AddEntries(const TopicRef& topic, std::span<const int> parti
   CORDWOOD_RETURN_IF_ERROR(
       file->WriteAt(bytes.data(), bytes.size() * sizeof(OffsetEntry), EntryAt(first)));
   CORDWOOD_RETURN_IF_ERROR(GrowLive(entries));
+  // Partitions above those that the group knows were added to the topic: the group reads them
+  // from their start, whoever of its members finds them, and whatever that one's reset is.
+  int known = topic.partitions;
+  while (known > 0 && !index_.contains({topic.id, known - 1})) --known;
+  for (int i = first; i < entries; ++i) {
+    if (known == 0 || partitions[static_cast<std::size_t>(i - first)] < known) continue;
+    const std::uint64_t word = words_[i].word.load(std::memory_order_relaxed);
+    words_[i].word.store(PackCommit(EpochOf(word), 0), std::memory_order_relaxed);
+  }
   for (const OffsetEntry& entry : bytes) AddIdentity(entry);
   // Release: pairs with the acquire in EntriesKnown().
   live_->entries.store(static_cast<std::uint32_t>(entries), std::memory_order_release);
@@ -318,14 +354,24 @@ absl::StatusOr<std::vector<int>> Group::Entries(const TopicRef& topic, bool add,
   }
   if (missing.empty() || !add) return entries;
   Turn turn(*this);
-  CORDWOOD_RETURN_IF_ERROR(
-      turn.Take(wait == Wait::kForTurn ? Turn::kWaitNanos : Turn::kPassWaitNanos));
+  CORDWOOD_RETURN_IF_ERROR(turn.Take(Turn::NanosOf(wait)));
   absl::MutexLock lock(&mutex_);
   // Once more, as nobody else can add one now.
   CORDWOOD_RETURN_IF_ERROR(look());
-  if (!missing.empty()) CORDWOOD_RETURN_IF_ERROR(AddEntries(topic, missing));
+  if (!missing.empty()) {
+    absl::Status added = AddEntries(topic, missing);
+    if (context_->MadeRoom(added)) added = AddEntries(topic, missing);
+    CORDWOOD_RETURN_IF_ERROR(added);
+  }
   CORDWOOD_RETURN_IF_ERROR(look());
   return entries;
+}
+
+absl::StatusOr<int> Group::EntryOf(const os::Bits128& topic_id, int partition) {
+  absl::MutexLock lock(&mutex_);
+  CORDWOOD_RETURN_IF_ERROR(ReadIdentities());
+  const auto found = index_.find({topic_id, partition});
+  return found == index_.end() ? kNoEntry : found->second;
 }
 
 absl::StatusOr<std::vector<int>> Group::EntriesNamed(std::string_view topic) {
@@ -369,6 +415,12 @@ absl::StatusOr<Group::Identity> Group::IdentityOf(int entry) {
 std::optional<Offset> Group::committed(int entry) const {
   if (live_ == nullptr) return UnpackCommit(image_[static_cast<std::size_t>(entry)]);
   return UnpackCommit(words_[entry].word.load(std::memory_order_acquire));
+}
+
+std::optional<Offset> Group::durably_committed(int entry) const {
+  if (live_ == nullptr) return committed(entry);
+  // Acquire: pairs with the release in WriteDurable().
+  return UnpackCommit(words_[entry].durable.load(std::memory_order_acquire));
 }
 
 absl::Status Group::Commit(int entry, Offset next, bool force, std::optional<std::uint16_t> epoch) {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "cordwood/os/checksum.h"
+#include "cordwood/segment/format.h"
 
 namespace cordwood::group {
 namespace {
@@ -28,7 +29,7 @@ bool IsWhole(const OffsetEntry& entry) {
 }
 
 int Newest(bool first, bool second, const OffsetSlot (&slots)[2]) {
-  if (first && second) return slots[1].sequence > slots[0].sequence ? 1 : 0;
+  if (first && second) return segment::IsLater(slots[1].sequence, slots[0].sequence) ? 1 : 0;
   return first ? 0 : second ? 1 : -1;
 }
 
@@ -64,7 +65,7 @@ OffsetEntry MakeEntry(const os::Bits128& topic_id, std::string_view topic, int p
 void WriteSlot(OffsetEntry& entry, Offset offset) {
   const int newest = NewestSlot(entry);
   OffsetSlot slot;
-  slot.sequence = newest < 0 ? 1 : entry.slots[newest].sequence + 1;
+  slot.sequence = newest < 0 ? 1 : segment::SequenceAfter(entry.slots[newest].sequence);
   slot.offset = offset;
   slot.topic_id = entry.topic_id;
   slot.partition = entry.partition;

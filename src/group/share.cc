@@ -163,9 +163,6 @@ absl::StatusOr<Offset> ShareTurn::PassGap(Offset from, Offset to, Offset end, st
 bool ShareTurn::IsGone(std::uint32_t holder) {
   const os::LockOwners& owners = *file_.place_.context->owners;
   if (holder == owners.me()) return false;
-  // No process can have that word: it would seem to live for ever.
-  const std::uint32_t slot = holder & 0xffff;
-  if (slot == 0 || slot > static_cast<std::uint32_t>(os::LockOwners::kSlots)) return true;
   for (const auto& [word, gone] : gone_) {
     if (word == holder) return gone;
   }

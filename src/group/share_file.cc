@@ -15,7 +15,6 @@
 namespace cordwood::group {
 namespace {
 
-constexpr char kSharePrefix[] = "share-";
 // Of the file `members`. Without bit 1, as no topic's byte is.
 constexpr std::uint64_t kMakingShareByte = 4;
 constexpr std::int64_t kForgetWaitNanos = 5'000'000'000;
@@ -24,6 +23,13 @@ constexpr std::int64_t kPassWaitNanos = 100'000'000;
 
 std::uint64_t ChecksumOf(const ShareHeader& header) {
   return os::Hash64(&header, offsetof(ShareHeader, checksum));
+}
+
+bool IsAbout(const ShareHeader& header, const os::Bits128& topic_id, int partition) {
+  return header.magic == ShareHeader::kMagic && header.version == kShareVersion &&
+         header.slots == kShareSlots && header.topic_id == topic_id &&
+         header.partition == static_cast<std::uint32_t>(partition) &&
+         header.checksum == ChecksumOf(header);
 }
 
 // Whether there is something that the disk may not have.
@@ -64,7 +70,7 @@ Offset NewestWord(const ShareFile::Mapped& file, Offset end) {
 ShareFile::ShareFile(Place place, Offset initial, Offset end)
     : place_(std::move(place)),
       folder_(absl::StrCat(kGroupsFolder, "/", place_.group->name())),
-      name_(absl::StrCat(kSharePrefix, log::HexOf(place_.topic.id), "-", place_.partition)),
+      name_(ShareFileName(place_.topic.id, place_.partition)),
       initial_(initial),
       end_(end) {}
 
@@ -88,13 +94,7 @@ absl::StatusOr<std::unique_ptr<ShareFile::Mapped>> ShareFile::MapValid(os::File&
   CORDWOOD_ASSIGN_OR_RETURN(mapped->map, file.Map(kShareBytes, os::Access::kReadWrite));
   mapped->header = reinterpret_cast<ShareHeader*>(mapped->map->data());
   mapped->slots = reinterpret_cast<ShareSlot*>(mapped->map->data() + kShareHeaderBytes);
-  const ShareHeader& header = *mapped->header;
-  if (header.magic != ShareHeader::kMagic || header.version != kShareVersion ||
-      header.slots != kShareSlots || header.topic_id != place_.topic.id ||
-      header.partition != static_cast<std::uint32_t>(place_.partition) ||
-      header.checksum != ChecksumOf(header)) {
-    return nullptr;
-  }
+  if (!IsAbout(*mapped->header, place_.topic.id, place_.partition)) return nullptr;
   return mapped;
 }
 
@@ -292,6 +292,42 @@ absl::Status SyncShareFiles(const log::Context& context) {
   return first;
 }
 
+absl::StatusOr<std::optional<ShareProgress>> CountShared(const Group& group,
+                                                         const os::Bits128& topic_id, int partition,
+                                                         Offset from, Offset end) {
+  const absl::StatusOr<std::unique_ptr<os::File>> file = group.context().root->OpenFile(
+      group.Path(absl::StrCat(kSharePrefix, log::HexOf(topic_id), "-", partition)),
+      os::OpenMode::kRead);
+  if (absl::IsNotFound(file.status())) return std::nullopt;
+  if (!file.ok()) return file.status();
+  CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, (*file)->Info());
+  // A damaged one is made anew by who shares next.
+  if (info.size < kShareBytes) return std::nullopt;
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::Mapping> map,
+                            (*file)->Map(kShareBytes, os::Access::kRead));
+  const auto& header = *reinterpret_cast<const ShareHeader*>(map->data());
+  const auto* const slots = reinterpret_cast<const ShareSlot*>(map->data() + kShareHeaderBytes);
+  if (!IsAbout(header, topic_id, partition)) return std::nullopt;
+  // Of another boot: nobody holds anything.
+  const bool is_of_this_boot = header.boot_id == group.context().boot_id;
+  const auto now_ns = static_cast<std::int64_t>(os::MonotonicNanos());
+  ShareProgress progress;
+  for (Offset offset = from; offset < end && offset - from < kShareSlots; ++offset) {
+    const ShareSlot& slot = slots[offset % kShareSlots];
+    const ShareState state = ReadShareWord(slot.word.load(std::memory_order_acquire), offset).state;
+    if (state == ShareState::kNone) continue;
+    if (IsDone(state)) {
+      ++progress.done;
+    } else if (state == ShareState::kAcquired && is_of_this_boot &&
+               slot.deadline_ns.load(std::memory_order_relaxed) > now_ns) {
+      ++progress.held;
+    } else {
+      ++progress.waiting;
+    }
+  }
+  return progress;
+}
+
 // Marked first: who has it mapped makes a new one. Killed in between, the next one who opens
 // it does the same, and finds the words; the reset was not done then.
 absl::Status ForgetShareFile(const Group& group, const os::Bits128& topic_id, int partition) {
@@ -306,8 +342,7 @@ absl::Status ForgetShareFile(const Group& group, const os::Bits128& topic_id, in
     return absl::UnavailableError(absl::StrCat(
         "group ", group.name(), ": another process is making a share file and does not get on"));
   }
-  const std::string path =
-      group.Path(absl::StrCat(kSharePrefix, log::HexOf(topic_id), "-", partition));
+  const std::string path = group.Path(ShareFileName(topic_id, partition));
   {
     const absl::StatusOr<std::unique_ptr<os::File>> file =
         root.OpenFile(path, os::OpenMode::kReadWrite);

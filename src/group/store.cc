@@ -25,7 +25,8 @@ absl::StatusOr<std::shared_ptr<GroupStore>> GroupStore::Open(
   return std::shared_ptr<GroupStore>(new GroupStore(std::move(context)));
 }
 
-absl::StatusOr<std::shared_ptr<Group>> GroupStore::OpenGroup(std::string_view name, bool create) {
+absl::StatusOr<std::shared_ptr<Group>> GroupStore::OpenGroup(std::string_view name, bool create,
+                                                             Group::Wait wait) {
   CORDWOOD_RETURN_IF_ERROR(internal::ValidateName("group", name));
   const std::string key(name);
   {
@@ -34,7 +35,9 @@ absl::StatusOr<std::shared_ptr<Group>> GroupStore::OpenGroup(std::string_view na
     if (known != groups_.end() && known->second->is_current()) return known->second;
   }
   // Without the lock, as it may have to wait for another process.
-  CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<Group> group, Group::Open(context_, key, create));
+  absl::StatusOr<std::shared_ptr<Group>> made = Group::Open(context_, key, create, wait);
+  if (context_->MadeRoom(made.status())) made = Group::Open(context_, key, create, wait);
+  CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<Group> group, std::move(made));
   absl::MutexLock lock(&mutex_);
   std::shared_ptr<Group>& known = groups_[key];
   if (known == nullptr || !known->is_current()) known = std::move(group);

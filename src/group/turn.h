@@ -14,8 +14,11 @@ class Group::Turn {
  public:
   // Long enough for any sync; a process that keeps the lock longer is named.
   static constexpr std::int64_t kWaitNanos = 30'000'000'000;
-  // Of a flush pass, which a process that is stopped must not hold up.
+  // Of a flush pass or of retention, which a process that is stopped must not hold up.
   static constexpr std::int64_t kPassWaitNanos = 100'000'000;
+  static std::int64_t NanosOf(Wait wait) {
+    return wait == Wait::kForTurn ? kWaitNanos : kPassWaitNanos;
+  }
 
   explicit Turn(const Group& group) : group_(group) {}
   Turn(const Turn&) = delete;

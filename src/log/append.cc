@@ -21,12 +21,27 @@ constexpr std::uint64_t kPrefetchAhead = 4096;
 // Below this AppendInPlace fills a buffer that is copied: the turn is short then.
 constexpr std::size_t kFillInBufferBytes = 4096;
 
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline std::int64_t TimestampOf(const Record& record, bool append_time,
+                                                             std::int64_t now_ns) {
+  return record.timestamp.has_value() && !append_time
+             ? cordwood::internal::TimeToNanos(*record.timestamp)
+             : now_ns;
+}
+
 }  // namespace
 
 absl::Status Log::TooLarge(std::uint64_t bytes) const {
   return Where(absl::InvalidArgumentError(
       absl::StrCat(name().topic, "-", name().partition, ": a record of ", bytes,
-                   " bytes is over the topic's max.message.bytes of ", config_.message_bytes_max)));
+                   " bytes is over the topic's max.message.bytes of ",
+                   std::uint64_t{config_.message_bytes_max})));
+}
+
+absl::Status Log::NoKeyError() const {
+  return Where(absl::InvalidArgumentError(
+      absl::StrCat(name().topic, "-", name().partition,
+                   ": a record without a key, and the topic keeps the last record of every key "
+                   "(cleanup.policy compact)")));
 }
 
 ABSL_ATTRIBUTE_ALWAYS_INLINE inline absl::Status Log::MakeRoom(std::uint64_t bytes,
@@ -35,7 +50,7 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline absl::Status Log::MakeRoom(std::uint64_t byt
   const Tail tail = Tail::Unpack(b.tail.load(std::memory_order_relaxed));
   const std::int64_t first_append = b.first_append_ns.load(std::memory_order_relaxed);
   if (ABSL_PREDICT_TRUE(b.salt[tail.slot].load(std::memory_order_relaxed) == writer_.salt &&
-                        tail.position + bytes <= writer_.room &&
+                        tail.position + bytes <= room_.load(std::memory_order_relaxed) &&
                         b.scratch_valid.load(std::memory_order_relaxed) != 0 &&
                         (first_append == 0 || now_ns - first_append < config_.segment_age_ns))) {
     return absl::OkStatus();
@@ -56,13 +71,6 @@ absl::Status Log::CheckExpectedIs(Offset expected) const {
   return Where(
       absl::AbortedError(absl::StrCat("the next offset is ", end, ", not the expected ", expected)),
       end);
-}
-
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline std::int64_t Log::TimestampOf(const Record& record,
-                                                                  std::int64_t now_ns) const {
-  return record.timestamp.has_value() && !config_.append_time
-             ? cordwood::internal::TimeToNanos(*record.timestamp)
-             : now_ns;
 }
 
 // The frames between the two tails become records, all at once.
@@ -89,22 +97,78 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Log::IndexRecord(const Tail& at,
   }
 }
 
+absl::Status Log::TooFarAhead(std::int64_t timestamp_ns) const {
+  return Where(absl::InvalidArgumentError(absl::StrCat(
+      name().topic, "-", name().partition, ": a timestamp of ",
+      absl::FormatTime(absl::FromUnixNanos(timestamp_ns), absl::UTCTimeZone()),
+      " is more than an hour ahead of the clock, and retention.clock=record goes by it")));
+}
+
 absl::StatusOr<Appended> Log::Append(const Record& record, const AppendOptions& options) {
+  AppendCall call(options);
+  return WithRoom(call, [&]() ABSL_ATTRIBUTE_ALWAYS_INLINE { return AppendOnce(record, call); });
+}
+
+absl::StatusOr<Appended> Log::AppendBatch(std::span<const Record> records,
+                                          const AppendOptions& options) {
+  AppendCall call(options);
+  return WithRoom(call, [&] { return AppendBatchOnce(records, call); });
+}
+
+absl::Status Log::CheckFill(const Record& record) const {
   CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
+  if (InFill()) return InFillError();
+  if (!record.value.get().has_value()) return CheckKey(record);
+  return Where(
+      absl::InvalidArgumentError("AppendInPlace: the value comes from fill, not from the record"));
+}
+
+absl::Status Log::FilledTooMuch(std::size_t written, std::size_t room) const {
+  return Where(absl::InvalidArgumentError(
+      absl::StrCat("AppendInPlace: fill says it wrote ", written, " bytes into ", room)));
+}
+
+absl::StatusOr<Appended> Log::AppendInPlace(
+    std::size_t value_bytes, const Record& record,
+    absl::FunctionRef<std::size_t(std::span<std::byte>)> fill, const AppendOptions& options) {
+  if (value_bytes >= kFillInBufferBytes) {
+    AppendCall call(options);
+    return WithRoom(call, [&] { return AppendInPlaceOnce(value_bytes, record, fill, call); });
+  }
+  // Once, however often there has to be made room: what it takes its bytes from may be empty then.
+  CORDWOOD_RETURN_IF_ERROR(CheckFill(record));
+  alignas(8) std::byte buffer[kFillInBufferBytes];
+  std::size_t written;
+  {
+    FillScope scope;
+    written = fill(std::span<std::byte>(buffer, value_bytes));
+  }
+  if (written > value_bytes) return FilledTooMuch(written, value_bytes);
+  Record filled = record;
+  filled.value = std::string_view(reinterpret_cast<const char*>(buffer), written);
+  return Append(filled, options);
+}
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline absl::StatusOr<Appended> Log::AppendOnce(const Record& record,
+                                                                             AppendCall& call) {
+  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
+  CORDWOOD_RETURN_IF_ERROR(CheckKey(record));
   segment::FramePlan plan;
   const std::uint64_t body = segment::PlanSizes(record, plan);
   if (ABSL_PREDICT_FALSE(body > config_.message_bytes_max)) return TooLarge(body);
   segment::HashBody(record, plan);
   // One clock read: the record's time, or only when it was appended.
-  const bool own_time = record.timestamp.has_value() && !config_.append_time;
+  const bool append_time = config_.append_time;
+  const bool own_time = record.timestamp.has_value() && !append_time;
   const std::int64_t now = own_time ? context_->clock.NowCoarse() : context_->clock.Now();
-  const std::int64_t timestamp = TimestampOf(record, now);
+  const std::int64_t timestamp = TimestampOf(record, append_time, now);
+  if (ABSL_PREDICT_FALSE(IsTooFarAhead(timestamp, now))) return TooFarAhead(timestamp);
 
   Offset offset;
   {
     Turn turn(*this);
-    CORDWOOD_RETURN_IF_ERROR(turn.Take(options.timeout));
-    CORDWOOD_RETURN_IF_ERROR(CheckExpected(options));
+    CORDWOOD_RETURN_IF_ERROR(turn.Take(call));
+    CORDWOOD_RETURN_IF_ERROR(CheckExpected(call.options()));
     if (absl::Status room = MakeRoom(plan.frame_bytes(), now); ABSL_PREDICT_FALSE(!room.ok())) {
       return Where(std::move(room));
     }
@@ -126,10 +190,10 @@ absl::StatusOr<Appended> Log::Append(const Record& record, const AppendOptions& 
     Publish(old, tail, std::max(largest, timestamp), now);
     IndexRecord(old, largest);
   }
-  if (ABSL_PREDICT_FALSE(options.durability == Durability::kDurable)) {
-    CORDWOOD_RETURN_IF_ERROR(FinishDurable(offset, offset + 1, options));
+  if (ABSL_PREDICT_FALSE(call.options().durability == Durability::kDurable)) {
+    CORDWOOD_RETURN_IF_ERROR(FinishDurable(offset, offset + 1, call));
   }
-  return Appended{offset, timestamp};
+  return Appended{offset, timestamp, append_time};
 }
 
 void Log::AddIndexEntry(const segment::IndexEntry& entry) {
@@ -144,10 +208,10 @@ void Log::AddIndexEntry(const segment::IndexEntry& entry) {
       std::memory_order_relaxed);
 }
 
-absl::StatusOr<Appended> Log::AppendBatch(std::span<const Record> records,
-                                          const AppendOptions& options) {
+absl::StatusOr<Appended> Log::AppendBatchOnce(std::span<const Record> records, AppendCall& call) {
   CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
   const std::int64_t now = context_->clock.Now();
+  const bool append_time = config_.append_time;  // the same for the whole batch
   struct Planned {
     segment::FramePlan plan;
     std::int64_t timestamp_ns;
@@ -156,10 +220,14 @@ absl::StatusOr<Appended> Log::AppendBatch(std::span<const Record> records,
   std::uint64_t total = 0;
   for (std::size_t i = 0; i < records.size(); ++i) {
     const Record& record = records[i];
+    CORDWOOD_RETURN_IF_ERROR(CheckKey(record));
     const std::uint64_t body = segment::PlanSizes(record, batch[i].plan);
     if (ABSL_PREDICT_FALSE(body > config_.message_bytes_max)) return TooLarge(body);
     segment::HashBody(record, batch[i].plan);
-    batch[i].timestamp_ns = TimestampOf(record, now);
+    batch[i].timestamp_ns = TimestampOf(record, append_time, now);
+    if (ABSL_PREDICT_FALSE(IsTooFarAhead(batch[i].timestamp_ns, now))) {
+      return TooFarAhead(batch[i].timestamp_ns);
+    }
     total += batch[i].plan.frame_bytes();
   }
   if (total > segment::kSegmentBytesMax - segment::kFirstFrame) {
@@ -170,10 +238,10 @@ absl::StatusOr<Appended> Log::AppendBatch(std::span<const Record> records,
   Offset first;
   {
     Turn turn(*this);
-    CORDWOOD_RETURN_IF_ERROR(turn.Take(options.timeout));
-    CORDWOOD_RETURN_IF_ERROR(CheckExpected(options));
+    CORDWOOD_RETURN_IF_ERROR(turn.Take(call));
+    CORDWOOD_RETURN_IF_ERROR(CheckExpected(call.options()));
     ControlBlock& b = block();
-    if (records.empty()) return Appended{ReadTail(b).end(), now};
+    if (records.empty()) return Appended{ReadTail(b).end(), now, append_time};
     if (absl::Status room = MakeRoom(total, now); !room.ok()) return Where(std::move(room));
     const Tail old = Tail::Unpack(b.tail.load(std::memory_order_relaxed));
     const Tail tail = {old.slot, old.records + static_cast<std::uint32_t>(records.size()),
@@ -212,40 +280,18 @@ absl::StatusOr<Appended> Log::AppendBatch(std::span<const Record> records,
       }
     }
   }
-  if (options.durability == Durability::kDurable) {
+  if (call.options().durability == Durability::kDurable) {
     CORDWOOD_RETURN_IF_ERROR(
-        FinishDurable(first, first + static_cast<Offset>(records.size()), options));
+        FinishDurable(first, first + static_cast<Offset>(records.size()), call));
   }
-  return Appended{first, now};
+  return Appended{first, now, append_time};
 }
 
-absl::StatusOr<Appended> Log::AppendInPlace(
+absl::StatusOr<Appended> Log::AppendInPlaceOnce(
     std::size_t value_bytes, const Record& record,
-    absl::FunctionRef<std::size_t(std::span<std::byte>)> fill, const AppendOptions& options) {
-  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
-  if (InFill()) return InFillError();
-  if (record.value.get().has_value()) {
-    return Where(
-        absl::InvalidArgumentError("AppendInPlace: the value comes from fill, not from "
-                                   "the record"));
-  }
-  const auto too_much = [&](std::size_t written) {
-    return Where(absl::InvalidArgumentError(
-        absl::StrCat("AppendInPlace: fill says it wrote ", written, " bytes into ", value_bytes)));
-  };
+    absl::FunctionRef<std::size_t(std::span<std::byte>)> fill, AppendCall& call) {
+  CORDWOOD_RETURN_IF_ERROR(CheckFill(record));
   Record filled = record;
-  if (value_bytes < kFillInBufferBytes) {
-    alignas(8) std::byte buffer[kFillInBufferBytes];
-    std::size_t written;
-    {
-      FillScope scope;
-      written = fill(std::span<std::byte>(buffer, value_bytes));
-    }
-    if (written > value_bytes) return too_much(written);
-    filled.value = std::string_view(reinterpret_cast<const char*>(buffer), written);
-    return Append(filled, options);
-  }
-
   // By itself first: near 2^64 the sum would wrap.
   if (value_bytes > config_.message_bytes_max) return TooLarge(value_bytes);
   segment::FramePlan plan;
@@ -253,12 +299,14 @@ absl::StatusOr<Appended> Log::AppendInPlace(
   if (body > config_.message_bytes_max) return TooLarge(body);
   const std::uint64_t frame_bytes_max = segment::FrameBytes(body);
   const std::int64_t now = context_->clock.Now();
-  const std::int64_t timestamp = TimestampOf(record, now);
+  const bool append_time = config_.append_time;
+  const std::int64_t timestamp = TimestampOf(record, append_time, now);
+  if (IsTooFarAhead(timestamp, now)) return TooFarAhead(timestamp);
   Offset offset;
   {
     Turn turn(*this);
-    CORDWOOD_RETURN_IF_ERROR(turn.Take(options.timeout));
-    CORDWOOD_RETURN_IF_ERROR(CheckExpected(options));
+    CORDWOOD_RETURN_IF_ERROR(turn.Take(call));
+    CORDWOOD_RETURN_IF_ERROR(CheckExpected(call.options()));
     if (absl::Status room = MakeRoom(frame_bytes_max, now); !room.ok()) {
       return Where(std::move(room));
     }
@@ -274,7 +322,7 @@ absl::StatusOr<Appended> Log::AppendInPlace(
       // If it throws, the turn ends, and there is no header: nothing was appended.
       written = fill(std::span<std::byte>(value, value_bytes));
     }
-    if (written > value_bytes) return too_much(written);
+    if (written > value_bytes) return FilledTooMuch(written, value_bytes);
     filled.value = std::string_view(reinterpret_cast<const char*>(value), written);
     segment::PlanSizes(filled, plan);
     segment::PutTail(reinterpret_cast<char*>(value), filled, plan);
@@ -290,14 +338,14 @@ absl::StatusOr<Appended> Log::AppendInPlace(
     Publish(old, tail, std::max(largest, timestamp), now);
     IndexRecord(old, largest);
   }
-  if (options.durability == Durability::kDurable) {
-    CORDWOOD_RETURN_IF_ERROR(FinishDurable(offset, offset + 1, options));
+  if (call.options().durability == Durability::kDurable) {
+    CORDWOOD_RETURN_IF_ERROR(FinishDurable(offset, offset + 1, call));
   }
-  return Appended{offset, timestamp};
+  return Appended{offset, timestamp, append_time};
 }
 
-absl::Status Log::FinishDurable(Offset first, Offset end, const AppendOptions& options) {
-  absl::Status status = FlushTo(end, options.timeout);
+absl::Status Log::FinishDurable(Offset first, Offset end, AppendCall& call) {
+  absl::Status status = FlushBy(end, call.deadline_ns());
   if (status.ok()) return status;
   // The record is visible: the offset says so, and a retry would repeat it (rule 18).
   absl::Status told(status.code(), absl::StrCat("published at offset ", first,

@@ -11,7 +11,6 @@ namespace cordwood::log {
 namespace {
 
 constexpr char kUnfinishedName[] = ".CLEAN-new";
-constexpr std::uint64_t kMarkerBytesMax = 64 << 20;  // a million topics
 
 std::uint64_t ChecksumOf(std::span<const CleanEntry> entries) {
   return os::Hash64(entries.data(), entries.size_bytes()) ^ entries.size();
@@ -73,9 +72,7 @@ absl::Status WriteCleanMarker(os::Folder& root, std::span<const CleanEntry> entr
 }
 
 absl::Status RemoveCleanMarker(os::Folder& root) {
-  const absl::Status removed = root.Unlink(kCleanMarkerName);
-  if (absl::IsNotFound(removed)) return absl::OkStatus();
-  CORDWOOD_RETURN_IF_ERROR(removed);
+  CORDWOOD_RETURN_IF_ERROR(UnlinkIfThere(root, kCleanMarkerName));
   return root.SyncFolder("");
 }
 

@@ -22,6 +22,7 @@
 namespace cordwood::log {
 
 inline constexpr char kCleanMarkerName[] = "CLEAN";
+inline constexpr std::uint64_t kMarkerBytesMax = 64 << 20;  // a million topics
 
 struct CleanHeader {
   static constexpr std::uint64_t kMagic = 0x314e41454c435743;  // "CWCLEAN1"
@@ -59,7 +60,8 @@ std::vector<CleanEntry> DecodeCleanMarker(std::string_view bytes);
 std::vector<CleanEntry> ReadCleanMarker(os::Folder& root);
 // Survives a power cut once it returns OK; all or nothing before.
 absl::Status WriteCleanMarker(os::Folder& root, std::span<const CleanEntry> entries);
-// Does so for good, before the caller changes anything that the marker speaks of.
+// Does so for good, before the caller changes anything that the marker speaks of; and with it
+// every name in the root, whose makers may have died before they did.
 absl::Status RemoveCleanMarker(os::Folder& root);
 
 }  // namespace cordwood::log

@@ -34,6 +34,10 @@ absl::Status LiveFlag::Check() const {
     case kForked:
       return absl::FailedPreconditionError(
           "this handle was inherited over a fork; open the directory in the child");
+    case kKilled:
+      return absl::FailedPreconditionError(
+          "the process that had this handle was killed, on a simulated machine; open the "
+          "directory again");
     default:
       return absl::FailedPreconditionError("the broker is closed");
   }

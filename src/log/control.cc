@@ -1,5 +1,7 @@
 #include "cordwood/log/control.h"
 
+#include <algorithm>
+#include <cstring>
 #include <new>
 #include <string>
 
@@ -20,6 +22,9 @@ Watermarks WatermarksOf(const ControlBlock& block) {
           .records = tail.records,
           .position = tail.position,
           .durable = block.durable.load(std::memory_order_acquire),
+          .tombstone_horizon = block.tombstone_horizon.load(std::memory_order_acquire),
+          .compacted_to = block.compacted_to.load(std::memory_order_acquire),
+          .last_append_ns = block.last_append_ns.load(std::memory_order_relaxed),
           .sync_to = block.sync_to.load(std::memory_order_relaxed)};
 }
 
@@ -29,6 +34,9 @@ void StoreWatermarks(const Watermarks& from, ControlBlock& block) {
   block.start.store(from.start, std::memory_order_relaxed);
   block.start_reason.store(from.start_reason, std::memory_order_relaxed);
   block.durable.store(from.durable, std::memory_order_relaxed);
+  block.tombstone_horizon.store(from.tombstone_horizon, std::memory_order_relaxed);
+  block.compacted_to.store(from.compacted_to, std::memory_order_relaxed);
+  block.last_append_ns.store(from.last_append_ns, std::memory_order_relaxed);
   block.scratch_valid.store(0, std::memory_order_relaxed);
   block.intent.store(0, std::memory_order_relaxed);
   block.sync_to.store(from.sync_to, std::memory_order_relaxed);
@@ -42,6 +50,16 @@ namespace {
 
 std::size_t BytesFor(std::size_t partitions) {
   return kControlHeaderBytes + partitions * sizeof(ControlBlock);
+}
+
+// No offset gets as far. What is beyond would overflow where offsets are added.
+constexpr Offset kOffsetMax = Offset{1} << 62;
+
+// A tail before the first frame would have records written over the segment's header.
+bool ArePossible(const Watermarks& w) {
+  const auto is_one = [](Offset offset) { return offset >= 0 && offset <= kOffsetMax; };
+  return w.position >= segment::kFirstFrame && is_one(w.start) && is_one(w.base) &&
+         is_one(w.durable) && is_one(w.tombstone_horizon) && is_one(w.compacted_to);
 }
 
 // Memory of this process that looks like a mapped file.
@@ -66,7 +84,7 @@ void ControlFile::Fill(std::byte* data, const os::Bits128& topic_id, const os::B
   header.boot_id = boot_id;
   header.inode = info.inode;
   header.device = info.device;
-  header.partitions = static_cast<std::uint32_t>(partitions.size());
+  header.partitions.store(static_cast<std::uint32_t>(partitions.size()), std::memory_order_relaxed);
   auto* blocks = reinterpret_cast<ControlBlock*>(data + kControlHeaderBytes);
   for (std::size_t i = 0; i < partitions.size(); ++i) StoreWatermarks(partitions[i], blocks[i]);
   header.state.store(static_cast<std::uint32_t>(ControlState::kReady), std::memory_order_release);
@@ -75,7 +93,7 @@ void ControlFile::Fill(std::byte* data, const os::Bits128& topic_id, const os::B
 void ControlFile::Attach(int partitions, const os::FileInfo& info) {
   header_ = reinterpret_cast<ControlHeader*>(mapping_->data());
   blocks_ = reinterpret_cast<ControlBlock*>(mapping_->data() + kControlHeaderBytes);
-  partitions_ = partitions;
+  partitions_.store(partitions, std::memory_order_release);
   inode_ = info.inode;
   device_ = info.device;
 }
@@ -117,19 +135,87 @@ absl::StatusOr<std::shared_ptr<ControlFile>> ControlFile::Open(os::Folder& root,
         absl::StrCat(root.path(), "/", absl::string_view(path.data(), path.size()), ": ", what));
   };
   if (info.size < kControlHeaderBytes) return bad("shorter than a control file's header");
+  // It may be sparse, and of any size.
+  const std::uint64_t size = std::min<std::uint64_t>(info.size, BytesFor(kPartitionsMax));
   auto control = std::shared_ptr<ControlFile>(new ControlFile());
-  CORDWOOD_ASSIGN_OR_RETURN(control->mapping_, file->Map(info.size, access));
+  CORDWOOD_ASSIGN_OR_RETURN(control->mapping_, file->Map(BytesFor(kPartitionsMax), access));
+  control->mapping_->Fetch(0, size);
   const auto& header = *reinterpret_cast<const ControlHeader*>(control->mapping_->data());
   if (header.magic != ControlHeader::kMagic) return bad("not a control file");
   if (header.version != segment::kFormatVersion) return bad("of another format version");
   if (header.block_bytes != sizeof(ControlBlock)) return bad("its blocks are of another size");
   if (header.topic_id != topic_id) return bad("of another topic: it has another id");
-  const std::uint32_t partitions = header.partitions;
-  if (partitions == 0 || partitions > (info.size - kControlHeaderBytes) / sizeof(ControlBlock)) {
-    return bad("shorter than its number of partitions");
+  const std::uint32_t partitions = header.partitions.load(std::memory_order_acquire);
+  if (partitions == 0 || partitions > (size - kControlHeaderBytes) / sizeof(ControlBlock)) {
+    return bad("shorter than its number of partitions, or that is none");
   }
   control->Attach(static_cast<int>(partitions), info);
+  for (int i = 0; i < control->partitions(); ++i) {
+    if (!ArePossible(WatermarksOf(control->block(i)))) {
+      return bad("says what can be no offset, or no position");
+    }
+  }
   return control;
+}
+
+// ---- Adding partitions
+
+absl::StatusOr<std::unique_ptr<os::File>> ControlFile::OpenAgain(os::Folder& root,
+                                                                 std::string_view path,
+                                                                 os::OpenMode mode) const {
+  CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<os::File> file, root.OpenFile(path, mode));
+  CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, file->Info());
+  if (info.inode == inode_ && info.device == device_) return file;
+  return absl::DataLossError(absl::StrCat(root.path(), "/",
+                                          absl::string_view(path.data(), path.size()),
+                                          ": is not the file that is in use"));
+}
+
+void ControlFile::LookForMore(os::Folder& root, std::string_view path) {
+  // Acquire: pairs with the release in SetPartitions(); the file is long enough by then.
+  const std::uint32_t said = header_->partitions.load(std::memory_order_acquire);
+  if (said <= static_cast<std::uint32_t>(partitions())) return;
+  const absl::StatusOr<std::unique_ptr<os::File>> file = OpenAgain(root, path, os::OpenMode::kRead);
+  if (!file.ok()) return;
+  const absl::StatusOr<os::FileInfo> info = (*file)->Info();
+  // What the page says is believed as far as the file has it.
+  if (!info.ok() || said > kPartitionsMax || info->size < BytesFor(said)) return;
+  partitions_.store(static_cast<int>(said), std::memory_order_release);
+}
+
+absl::Status ControlFile::AddBlocks(os::Folder& root, std::string_view path, int first,
+                                    std::span<const Watermarks> added) {
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
+                            OpenAgain(root, path, os::OpenMode::kReadWrite));
+  const std::size_t from = BytesFor(static_cast<std::size_t>(first));
+  const std::size_t to = BytesFor(static_cast<std::size_t>(first) + added.size());
+  CORDWOOD_RETURN_IF_ERROR(file->Allocate(to));
+  // Who died over the same may have left something.
+  std::memset(mapping_->data() + from, 0, to - from);
+  for (std::size_t i = 0; i < added.size(); ++i) {
+    StoreWatermarks(added[i], block(first + static_cast<int>(i)));
+  }
+  // From its first page on.
+  return mapping_->Sync(from / kControlHeaderBytes * kControlHeaderBytes, to);
+}
+
+absl::Status ControlFile::SetPartitions(os::Folder& root, std::string_view path, int partitions) {
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> file,
+                            OpenAgain(root, path, os::OpenMode::kRead));
+  CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, file->Info());
+  if (info.size < BytesFor(static_cast<std::size_t>(partitions))) {
+    return absl::DataLossError(absl::StrCat(root.path(), "/",
+                                            absl::string_view(path.data(), path.size()),
+                                            ": is too short for ", partitions, " partitions"));
+  }
+  // Release: pairs with the acquire in LookForMore().
+  header_->partitions.store(static_cast<std::uint32_t>(partitions), std::memory_order_release);
+  partitions_.store(partitions, std::memory_order_release);
+  return absl::OkStatus();
+}
+
+absl::Status ControlFile::Sync() const {
+  return mapping_->Sync(0, BytesFor(static_cast<std::size_t>(partitions())));
 }
 
 bool ControlFile::IsWorthTrying(const os::Bits128& boot_id) const {
@@ -140,24 +226,40 @@ bool ControlFile::IsWorthTrying(const os::Bits128& boot_id) const {
 
 std::uint64_t ControlFile::WatermarkChecksum() const {
   std::vector<std::int64_t> words;
-  words.reserve(static_cast<std::size_t>(partitions_) * 7);
-  for (int i = 0; i < partitions_; ++i) {
+  const int count = partitions();
+  words.reserve(static_cast<std::size_t>(count) * 9);
+  for (int i = 0; i < count; ++i) {
     const Watermarks w = WatermarksOf(block(i));
     words.insert(words.end(), {w.start, w.start_reason, w.base, static_cast<std::int64_t>(w.salt),
-                               w.records, static_cast<std::int64_t>(w.position), w.durable});
+                               w.records, static_cast<std::int64_t>(w.position), w.durable,
+                               w.tombstone_horizon, w.compacted_to});
   }
   return os::Hash64(words.data(), words.size() * sizeof(words[0]));
+}
+
+void ControlFile::BeginConfigChange() const {
+  // Release: pairs with the acquire in TopicFiles; who finds the new config has found this.
+  header_->config_version.fetch_or(1, std::memory_order_acq_rel);
+}
+
+void ControlFile::EndConfigChange() const {
+  // Odd already if it was begun. Release: who finds it even finds the new config.
+  const std::uint64_t odd = header_->config_version.load(std::memory_order_relaxed) | 1;
+  header_->config_version.store(odd + 1, std::memory_order_release);
 }
 
 void ControlFile::ResetSharedState(const os::Bits128& boot_id) {
   header_->boot_id = boot_id;
   header_->inode = inode_;
   header_->device = device_;
+  // Who died over a change of the config. Up and not back: a read-only process may know an
+  // earlier version, and is still there.
+  if (header_->config_version.load(std::memory_order_relaxed) % 2 != 0) EndConfigChange();
   header_->bell.store(0, std::memory_order_relaxed);
   header_->sleepers.store(0, std::memory_order_relaxed);
   header_->ring_head.store(0, std::memory_order_relaxed);
   for (auto& entry : header_->ring) entry.store(0, std::memory_order_relaxed);
-  for (int i = 0; i < partitions_; ++i) {
+  for (int i = 0; i < partitions(); ++i) {
     ControlBlock& b = block(i);
     b.lock.Reset();
     b.sync_lock.Reset();
@@ -165,6 +267,7 @@ void ControlFile::ResetSharedState(const os::Bits128& boot_id) {
     b.prepared.store(0, std::memory_order_relaxed);
     b.attention.store(0, std::memory_order_relaxed);
     b.durable_attention.store(0, std::memory_order_relaxed);
+    b.room_wanted.store(0, std::memory_order_relaxed);
     b.state.store(0, std::memory_order_relaxed);
   }
   header_->state.store(static_cast<std::uint32_t>(ControlState::kReady), std::memory_order_release);

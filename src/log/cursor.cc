@@ -1,6 +1,7 @@
 #include "cordwood/log/cursor.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 
@@ -10,7 +11,23 @@ using segment::CheckedFrame;
 using segment::FrameState;
 
 void Cursor::Seek(Offset offset) {
+  if (offset < tombstones_told_from_) tombstones_told_ = 0;  // what is before that it was not told
   next_ = offset;
+  position_ = 0;
+  limit_ = 0;
+  segment_.reset();
+  status_ = absl::OkStatus();
+  begun_ = false;
+}
+
+void Cursor::SeekOn(Offset offset) {
+  Seek(offset);
+  tombstones_known_ = 0;
+  begun_ = offset > 0;  // before the first record there was none to know of
+}
+
+void Cursor::GoOnIn(std::shared_ptr<Log> log) {
+  log_ = std::move(log);
   position_ = 0;
   limit_ = 0;
   segment_.reset();
@@ -43,6 +60,8 @@ Cursor::Step Cursor::NextSlow(FrameState state, CheckedFrame& frame) {
         const Step step = GapTo(std::min(start, end_), reason);
         segment_.reset();
         limit_ = position_ = 0;
+        // It has read before: what it missed may have been a tombstone, too.
+        begun_ = true;
         return step;
       }
       const Step step = segment_ == nullptr ? Enter() : Advance();
@@ -52,7 +71,12 @@ Cursor::Step Cursor::NextSlow(FrameState state, CheckedFrame& frame) {
     }
     looked = false;
     if (state != FrameState::kValid || frame.header.offset < next_) {
-      return GoOnPastDamage(state, frame);
+      const Step step = GoOnPastDamage(state, frame);
+      if (step != Step::kRecord) return step;
+      // Here, not by Advance(), which would leave a sealed segment and enter it where it began.
+      state = segment::CheckFrame(key_, data_, position_, limit_, verify_, frame);
+      looked = true;
+      continue;
     }
     if (frame.header.offset >= end_) return Step::kEnd;
     position_ += frame.frame_bytes;
@@ -61,7 +85,28 @@ Cursor::Step Cursor::NextSlow(FrameState state, CheckedFrame& frame) {
   }
 }
 
+// Rule 41, after a segment was found: whether the gap is to be reported first.
+bool Cursor::IsToldOfTombstones() {
+  // If it is a file without a tombstone that was found, its horizon is seen here.
+  const Offset horizon = log_->TombstoneHorizon();
+  if (horizon <= std::max(tombstones_known_, tombstones_told_) || next_ >= horizon) return false;
+  tombstones_told_ = horizon;
+  tombstones_told_from_ = next_;
+  gap_ = {.topic = log_->name().topic,
+          .partition = log_->partition(),
+          .from = next_,
+          .to = std::min(horizon, end_),
+          .reason = GapReason::kTombstones};
+  return true;
+}
+
 Cursor::Step Cursor::Enter() {
+  if (tell_tombstones_ && !begun_) {
+    // Before the segment is found: what is removed from now on is removed behind its back.
+    const Offset horizon = log_->TombstoneHorizon();
+    tombstones_known_ = next_ == log_->start_offset() ? horizon : 0;
+    begun_ = true;
+  }
   absl::StatusOr<Located> located = log_->Locate(next_);
   if (!located.ok()) {
     // The start may have moved past us since we looked; then it is a gap.
@@ -71,8 +116,10 @@ Cursor::Step Cursor::Enter() {
   if (located->segment == nullptr) {
     return GapTo(std::min(located->gap_to, end_), located->reason);
   }
+  if (tell_tombstones_ && IsToldOfTombstones()) return Step::kGap;
   segment_ = std::move(located->segment);
   active_ = located->active;
+  tail_salt_ = located->tail_salt;
   key_ = segment_->key();
   data_ = segment_->data();
   where_ = segment_->name();
@@ -106,10 +153,16 @@ Cursor::Step Cursor::Enter() {
 Cursor::Step Cursor::Advance() {
   if (active_) {
     const TailView tail = ReadTail(log_->block());
-    if (tail.salt == segment_->salt_tag()) {
-      if (tail.position <= position_) return Step::kEnd;
+    if (tail.salt == tail_salt_) {
+      if (tail.position <= position_) {
+        // A log that was found to end in what a compaction wrote may end in a hole.
+        if (segment_->is_compacted()) next_ = std::min(tail.end(), end_);
+        return Step::kEnd;
+      }
       if (tail.position > segment_->file_bytes()) segment_->RefreshSize().IgnoreError();
       if (tail.position > segment_->file_bytes()) {
+        // Rolled and removed since our look at the tail.
+        if (ReadTail(log_->block()).salt != tail.salt) return Step::kRecord;
         return Fail(cordwood::internal::At(
             absl::DataLossError(absl::StrCat(segment_->path(), ": ends at ", segment_->file_bytes(),
                                              ", its records at ", tail.position)),
@@ -122,14 +175,24 @@ Cursor::Step Cursor::Advance() {
     // It was sealed before the tail left it.
     if (const auto seal = segment_->ReadSeal()) {
       if (seal->end_position > segment_->file_bytes()) segment_->RefreshSize().IgnoreError();
-      limit_ = std::min(seal->end_position, segment_->file_bytes());
-      if (position_ < limit_) return Step::kRecord;
+      // If a compaction has replaced it since, how far it can be read is not known any more:
+      // the rest is in the file that has its name now.
+      if (seal->end_position <= segment_->file_bytes()) {
+        limit_ = seal->end_position;
+        if (position_ < limit_) return Step::kRecord;
+      }
     }
   }
-  // A segment is left only for the one that holds the next offset, found by offset.
+  // A segment is left only for the one that holds the next offset, found by offset. Behind the
+  // last record of what a compaction wrote there may be a hole, which is no gap.
   const std::shared_ptr<segment::Segment> left = std::move(segment_);
   segment_.reset();
+  if (left->is_compacted()) {
+    const std::optional<segment::SegmentEnd> end = left->End();
+    if (end && position_ == end->position) next_ = std::max(next_, std::min(end->next, end_));
+  }
   position_ = limit_ = 0;
+  if (next_ >= end_) return Step::kEnd;
   const Step step = Enter();
   if (step == Step::kRecord && segment_ == left && position_ >= limit_ && !active_) {
     return Fail(cordwood::internal::At(
@@ -140,31 +203,35 @@ Cursor::Step Cursor::Advance() {
   return step;
 }
 
-// A damaged byte costs the record that it hit, not the log after it (rule 11).
+// A damaged byte costs the record that it hit, not the log after it (rule 11). kRecord: the next
+// one is at position_; what is damaged lies before it, on the way from an index entry.
 Cursor::Step Cursor::GoOnPastDamage(FrameState state, const CheckedFrame& frame) {
-  if (state == FrameState::kBadBody && frame.header.offset >= next_) {
+  if (state == FrameState::kBadBody && frame.header.offset >= next_ &&
+      frame.header.offset < segment_->offset_limit()) {
     position_ += frame.frame_bytes;
     return GapTo(frame.header.offset + 1, GapReason::kDamage);
   }
-  // No length to go by: the next multiple of 8 at which a whole frame with a larger
-  // offset lies. Never a search for magic bytes: what counts is the checksum, and the
+  // No length to go by: the next multiple of 8 at which a whole frame lies that is not one of
+  // before. Never a search for magic bytes: what counts is the checksum, and the
   // salt and position in it, so that a frame inside a value is none.
   CheckedFrame candidate;
   for (std::uint64_t at = position_ + 8; at < limit_; at += 8) {
     if (segment::CheckFrame(key_, data_, at, limit_, true, candidate) == FrameState::kValid &&
-        candidate.header.offset > next_) {
+        candidate.header.offset >= next_) {
       position_ = at;
+      if (candidate.header.offset == next_) return Step::kRecord;
       return GapTo(std::min(candidate.header.offset, end_), GapReason::kDamage);
     }
   }
   position_ = limit_;
   Offset to = next_ + 1;
   const TailView tail = ReadTail(log_->block());
-  if (tail.salt == segment_->salt_tag()) {
+  if (active_ && tail.salt == tail_salt_) {
     to = tail.end();
   } else if (const auto seal = segment_->ReadSeal()) {
     to = std::max(to, seal->next);
   }
+  if (to <= next_) return Step::kEnd;  // a damaged record has said that it is further on
   return GapTo(std::min(to, end_), GapReason::kDamage);
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "cordwood/log/maintenance_lock.h"
 #include "cordwood/os/clock.h"
 #include "cordwood/os/doorbell.h"
 #include "cordwood/segment/format.h"
@@ -23,7 +24,7 @@ namespace cordwood::log {
 namespace {
 
 // Making or deleting a topic waits for another who does, and for writers, for so long.
-constexpr absl::Duration kLockTimeout = absl::Seconds(5);
+constexpr absl::Duration kLockTimeout = Directory::kNamesTimeout;
 // From here on one sync of the file system is cheaper than one of every folder.
 constexpr int kFoldersSyncedOneByOne = 64;
 
@@ -60,6 +61,7 @@ absl::StatusOr<std::shared_ptr<TopicFiles>> Directory::OpenTopic(std::string_vie
     return OpenTopicLocked(std::string(name), gone);
   }();
   if (gone != nullptr) Dismiss(*gone);
+  if (topic.ok() && !read_only() && (*topic)->IsConfigChanging()) FinishChange(**topic);
   if (absl::IsNotFound(topic.status()) && !read_only()) FinishDeletion(std::string(name));
   return topic;
 }
@@ -76,7 +78,10 @@ absl::StatusOr<std::shared_ptr<TopicFiles>> Directory::OpenTopicLocked(
       }
       cached.Refresh();
     }
-    if (!cached.is_deleted()) return it->second;
+    if (!cached.is_deleted()) {
+      cached.RefreshConfig();
+      return it->second;
+    }
     // Another process has deleted it, and may have made a new one of that name.
     gone = std::move(it->second);
     topics_.erase(it);
@@ -93,34 +98,53 @@ absl::StatusOr<std::shared_ptr<TopicFiles>> Directory::OpenTopicLocked(
 }
 
 absl::StatusOr<std::shared_ptr<TopicFiles>> Directory::LoadTopic(const std::string& name) const {
-  absl::StatusOr<TopicIdentity> identity = TopicFiles::ReadConfig(*context_->root, name);
-  if (absl::IsNotFound(identity.status())) {
-    if (!context_->root->List(TopicFolder(name)).ok()) return NoSuchTopic(name);
-    // A topic comes and goes whole; so it came between the two looks, or it is damaged.
-    identity = TopicFiles::ReadConfig(*context_->root, name);
-    if (absl::IsNotFound(identity.status())) {
-      return absl::DataLossError(absl::StrCat("topic ", name, ": ", identity.status().message()));
+  constexpr int kAttempts = 10;
+  for (int attempt = 1;; ++attempt) {
+    const absl::StatusOr<TopicIdentity> identity = TopicFiles::ReadConfig(*context_->root, name);
+    absl::Status why = identity.status();
+    if (identity.ok()) {
+      absl::StatusOr<std::shared_ptr<TopicFiles>> topic = LoadTopic(name, *identity);
+      if (topic.ok()) return topic;
+      why = topic.status();
     }
+    // A topic comes and goes whole. So what is missing, or another topic's, is no damage if
+    // the name is nobody's any more, or was given to a new one between our looks.
+    if (absl::IsNotFound(context_->root->List(TopicFolder(name)).status())) {
+      return NoSuchTopic(name);
+    }
+    const absl::StatusOr<TopicIdentity> now = TopicFiles::ReadConfig(*context_->root, name);
+    const bool is_another = now.ok() && !(identity.ok() && identity->id == now->id);
+    if (attempt < kAttempts && (is_another || absl::IsNotFound(now.status()))) continue;
+    const bool is_missing = absl::IsNotFound(identity.status()) && absl::IsNotFound(now.status());
+    if (!is_missing) return why;
+    return absl::DataLossError(absl::StrCat("topic ", name, ": ", why.message()));
   }
-  if (!identity.ok()) return identity.status();
+}
+
+absl::StatusOr<std::shared_ptr<TopicFiles>> Directory::LoadTopic(const std::string& name,
+                                                                 TopicIdentity identity) const {
   absl::StatusOr<std::shared_ptr<ControlFile>> control;
   if (read_only()) {
-    control = OpenControlReadOnly(context_, name, *identity);
+    control = OpenControlReadOnly(context_, name, identity);
   } else {
-    control = ControlFile::Open(*context_->root, TopicFolder(name) + "/control", identity->id,
+    control = ControlFile::Open(*context_->root, TopicFolder(name) + "/control", identity.id,
                                 os::Access::kReadWrite);
   }
   if (absl::IsNotFound(control.status())) {
-    // Between our look at the config and this, or it has lost it.
     return absl::DataLossError(absl::StrCat("topic ", name, ": ", control.status().message(),
                                             "; close the directory and open it again"));
   }
   if (!control.ok()) return control.status();
   const ControlFile& page = **control;
-  if (page.partitions() != identity->config.partitions) {
+  if (page.partitions() > identity.config.partitions) {
+    // Some were added between our two looks: the config comes first.
+    CORDWOOD_ASSIGN_OR_RETURN(identity, TopicFiles::ReadConfig(*context_->root, name));
+  }
+  // More in the config: they are being added, or who did so died (FinishChange).
+  if (page.partitions() > identity.config.partitions || identity.id != page.header().topic_id) {
     return absl::DataLossError(absl::StrCat("topic ", name, ": its control file has ",
                                             page.partitions(), " partitions, its config ",
-                                            identity->config.partitions));
+                                            identity.config.partitions));
   }
   if (page.block(0).state.load(std::memory_order_acquire) ==
       static_cast<std::uint32_t>(PartitionState::kDeleted)) {
@@ -133,7 +157,16 @@ absl::StatusOr<std::shared_ptr<TopicFiles>> Directory::LoadTopic(const std::stri
                      "recover it, and says why in its recovery report; close the directory in ",
                      "every process, then open it again"));
   }
-  return std::make_shared<TopicFiles>(context_, name, *std::move(identity), *std::move(control));
+  if (!read_only()) CORDWOOD_RETURN_IF_ERROR(EnsureNamed(*context_->root, page));
+  return std::make_shared<TopicFiles>(context_, name, std::move(identity), *std::move(control));
+}
+
+absl::Status Directory::EnsureNamed(os::Folder& root, const ControlFile& control) {
+  std::atomic<std::uint32_t>& is_named = control.header().is_named;
+  if (is_named.load(std::memory_order_relaxed) != 0) return absl::OkStatus();
+  CORDWOOD_RETURN_IF_ERROR(root.SyncFolder("topics"));
+  is_named.store(1, std::memory_order_relaxed);
+  return absl::OkStatus();
 }
 
 std::vector<std::string> Directory::TopicNames() {
@@ -161,7 +194,7 @@ std::vector<std::shared_ptr<TopicFiles>> Directory::Topics() {
 
 absl::StatusOr<std::shared_ptr<TopicFiles>> Directory::CreateTopic(std::string_view name,
                                                                    const TopicConfig& config) {
-  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
+  CORDWOOD_ASSIGN_OR_RETURN(const Work work, Work::Begin(*context_));
   CORDWOOD_RETURN_IF_ERROR(cordwood::internal::ValidateName("topic", name));
   CORDWOOD_RETURN_IF_ERROR(cordwood::internal::ValidateTopicConfig(config));
   const std::string topic(name);
@@ -182,8 +215,7 @@ absl::StatusOr<std::shared_ptr<TopicFiles>> Directory::CreateTopic(std::string_v
     return absl::AlreadyExistsError(
         absl::StrCat("topic ", topic, " is there already, in ", context_->root->path()));
   }
-  CORDWOOD_RETURN_IF_ERROR(context_->root->SyncFolder("topics"));
-  return OpenTopic(topic);
+  return OpenTopic(topic);  // which makes its name durable
 }
 
 // Everything of a topic, in a folder of another name, such that it survives a power cut.
@@ -191,27 +223,36 @@ absl::Status Directory::BuildTopic(const std::string& folder, const std::string&
                                    const TopicIdentity& identity) const {
   os::Folder& root = *context_->root;
   CORDWOOD_RETURN_IF_ERROR(root.CreateFolder(folder));
+  CORDWOOD_ASSIGN_OR_RETURN(const std::vector<Watermarks> partitions,
+                            BuildPartitions(folder, name, identity, 0));
+  CORDWOOD_RETURN_IF_ERROR(
+      ControlFile::Create(root, folder + "/control", identity.id, context_->boot_id, partitions));
+  CORDWOOD_RETURN_IF_ERROR(WriteNewFile(root, folder + "/config", FormatTopicConfig(identity)));
+  return root.SyncFolder(folder);
+}
+
+// The partitions from `first` on, as many as the config says, each with an empty segment, all
+// synced; their own names are once `folder` is.
+absl::StatusOr<std::vector<Watermarks>> Directory::BuildPartitions(const std::string& folder,
+                                                                   const std::string& name,
+                                                                   const TopicIdentity& identity,
+                                                                   int first) const {
+  os::Folder& root = *context_->root;
   const std::uint64_t capacity = LogConfig::Of(identity.config).segment_bytes;
+  const bool one_by_one = identity.config.partitions - first <= kFoldersSyncedOneByOne;
   std::vector<Watermarks> partitions;
-  for (int i = 0; i < identity.config.partitions; ++i) {
+  for (int i = first; i < identity.config.partitions; ++i) {
     const segment::PartitionFiles files = PartitionFilesIn(*context_, folder, name, identity, i);
     CORDWOOD_RETURN_IF_ERROR(root.CreateFolder(files.folder));
     const os::Bits128 salt = context_->storage->Random128();
     CORDWOOD_RETURN_IF_ERROR(segment::Segment::Create(files, segment::SegmentFileName(0, ""), salt,
                                                       capacity, 2 * segment::RecordsMax(capacity),
                                                       context_->clock.Now()));
-    if (identity.config.partitions <= kFoldersSyncedOneByOne) {
-      CORDWOOD_RETURN_IF_ERROR(root.SyncFolder(files.folder));
-    }
+    if (one_by_one) CORDWOOD_RETURN_IF_ERROR(root.SyncFolder(files.folder));
     partitions.push_back({.salt = segment::SaltTag(salt), .position = segment::kFirstFrame});
   }
-  CORDWOOD_RETURN_IF_ERROR(
-      ControlFile::Create(root, folder + "/control", identity.id, context_->boot_id, partitions));
-  CORDWOOD_RETURN_IF_ERROR(WriteNewFile(root, folder + "/config", FormatTopicConfig(identity)));
-  if (identity.config.partitions > kFoldersSyncedOneByOne) {
-    CORDWOOD_RETURN_IF_ERROR(root.SyncFileSystem());
-  }
-  return root.SyncFolder(folder);
+  if (!one_by_one) CORDWOOD_RETURN_IF_ERROR(root.SyncFileSystem());
+  return partitions;
 }
 
 absl::StatusOr<std::shared_ptr<TopicFiles>> Directory::OpenOrCreateTopic(
@@ -223,7 +264,7 @@ absl::StatusOr<std::shared_ptr<TopicFiles>> Directory::OpenOrCreateTopic(
     if (absl::IsAlreadyExists(topic.status())) topic = OpenTopic(name);
   }
   if (!topic.ok()) return topic;
-  const TopicConfig& there = (*topic)->config();
+  const TopicConfig there = (*topic)->config();
   if (there.partitions != config.partitions) {
     return absl::FailedPreconditionError(
         absl::StrCat("topic ", ToAbsl(name), " has ", there.partitions, " partitions, not ",
@@ -240,16 +281,16 @@ absl::StatusOr<std::shared_ptr<TopicFiles>> Directory::OpenOrCreateTopic(
 // ---- Deleting
 
 // Held while a topic loses its name: between the look at whose folder it is and the rename
-// nobody else may delete it and give its name to a new one.
+// nobody else may delete it and give its name to a new one. And while its config is changed.
 absl::StatusOr<std::unique_ptr<os::File>> Directory::LockNames(absl::Duration timeout) const {
   CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<os::File> file,
                             context_->root->OpenFile("locks", os::OpenMode::kReadWrite));
   CORDWOOD_ASSIGN_OR_RETURN(const bool locked, LockByte(*file, os::LockKind::kExclusive, kNamesByte,
                                                         DeadlineAfter(timeout)));
   if (locked) return file;
-  return absl::UnavailableError(
-      absl::StrCat(context_->root->path(), ": another process is deleting a topic; it is open in ",
-                   context_->owners->DescribeHolders()));
+  return absl::UnavailableError(absl::StrCat(
+      context_->root->path(), ": another process is deleting or altering a topic; it is open in ",
+      context_->owners->DescribeHolders()));
 }
 
 absl::StatusOr<bool> Directory::IsMarkedDeleted(const std::string& name) const {
@@ -268,6 +309,9 @@ void Directory::FinishDeletion(const std::string& name) const {
   if (!IsMarkedDeleted(name).value_or(false)) return;
   const absl::StatusOr<std::unique_ptr<os::File>> names = LockNames(absl::ZeroDuration());
   if (!names.ok() || !IsMarkedDeleted(name).value_or(false)) return;
+  const absl::StatusOr<Work> work = Work::Begin(*context_);
+  if (!work.ok()) return;
+  if (!WaitForRemovers(name, absl::ZeroDuration()).ok()) return;
   const absl::StatusOr<TopicIdentity> identity = TopicFiles::ReadConfig(*context_->root, name);
   if (identity.ok()) {
     RemoveTopicFolder(*context_->root, name, HexOf(identity->id)).IgnoreError();
@@ -279,6 +323,7 @@ absl::Status Directory::DeleteTopic(std::string_view name) {
   CORDWOOD_RETURN_IF_ERROR(cordwood::internal::ValidateName("topic", name));
   const std::string topic(name);
   CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<os::File> names, LockNames(kLockTimeout));
+  CORDWOOD_ASSIGN_OR_RETURN(const Work work, Work::Begin(*context_));
   const absl::StatusOr<TopicIdentity> identity = TopicFiles::ReadConfig(*context_->root, topic);
   if (absl::IsNotFound(identity.status()) &&
       absl::IsNotFound(context_->root->List(TopicFolder(topic)).status())) {
@@ -288,6 +333,10 @@ absl::Status Directory::DeleteTopic(std::string_view name) {
   // already was left by a process that died over it.
   const absl::StatusOr<std::shared_ptr<TopicFiles>> files = OpenTopic(topic);
   if (files.ok()) CORDWOOD_RETURN_IF_ERROR(MarkDeleted(**files));
+  if (absl::Status waited = WaitForRemovers(topic, kLockTimeout); !waited.ok()) {
+    if (files.ok()) Dismiss(**files);
+    return waited;
+  }
   const os::Bits128 id = identity.ok() ? identity->id : context_->storage->Random128();
   CORDWOOD_RETURN_IF_ERROR(RemoveTopicFolder(*context_->root, topic, HexOf(id)));
   {
@@ -335,6 +384,30 @@ absl::Status Directory::MarkDeleted(TopicFiles& topic) const {
     os::Ring(control->block(i).durable_bell);
   }
   os::Ring(control->header().bell);
+  return absl::OkStatus();
+}
+
+// Between the mark and the rename. Who removes or replaces files of a partition has looked
+// whether the topic is deleted when it had the lock, and goes on by the path: after the
+// rename that could be a new topic's. Who takes the lock from now on finds the mark.
+absl::Status Directory::WaitForRemovers(const std::string& name, absl::Duration timeout) const {
+  absl::StatusOr<std::unique_ptr<os::File>> control =
+      context_->root->OpenFile(TopicFolder(name) + "/control", os::OpenMode::kReadWrite);
+  if (absl::IsNotFound(control.status())) return absl::OkStatus();  // it is damaged
+  CORDWOOD_RETURN_IF_ERROR(control.status());
+  CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, (*control)->Info());
+  const std::int64_t deadline = DeadlineAfter(timeout);
+  for (std::uint64_t p = 0; kControlHeaderBytes + p * sizeof(ControlBlock) < info.size; ++p) {
+    const std::uint64_t byte = MaintenanceLock::ByteOf(p, MaintenanceLock::kFiles);
+    CORDWOOD_ASSIGN_OR_RETURN(const bool locked,
+                              LockByte(**control, os::LockKind::kExclusive, byte, deadline));
+    if (!locked) {
+      return absl::UnavailableError(absl::StrCat(
+          "topic ", name, " is deleted, and keeps its name until another process that removes or ",
+          "compacts files of partition ", p, " gets on or ends; delete it again to wait for that"));
+    }
+    CORDWOOD_RETURN_IF_ERROR((*control)->Unlock(byte));
+  }
   return absl::OkStatus();
 }
 

@@ -62,6 +62,8 @@ absl::Status SyncTogether(os::Folder& root,
   const absl::Status synced = begun.empty() ? absl::OkStatus() : root.SyncFileSystem();
   absl::Status first;
   for (const auto& [log, to] : begun) first.Update(log->EndSharedSync(to, synced));
+  // Not before all of their locks are free: a callback may make another of them durable.
+  for (const auto& [log, to] : begun) log->RunDurableCallbacks();
   return first;
 }
 
@@ -111,6 +113,7 @@ absl::Status Directory::TryFlushAll(std::int64_t deadline_ns) {
   CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
   CORDWOOD_ASSIGN_OR_RETURN(const auto topics, AllTopics());
   const std::size_t turn = flush_turn_.load(std::memory_order_relaxed);
+  bool has_begun = false;  // one at least in each call
   absl::Status first = SyncTogether(*context_->root, topics);
   for (std::size_t n = 0; n < topics.size(); ++n) {
     TopicFiles& topic = *topics[(turn + n) % topics.size()];
@@ -119,7 +122,7 @@ absl::Status Directory::TryFlushAll(std::int64_t deadline_ns) {
       const ControlBlock& block = control->block(i);
       const Offset end = ReadTail(block).end();
       if (IsDurable(block, end) || !IsOpen(block)) continue;
-      if (os::MonotonicNanos() >= deadline_ns) {
+      if (std::exchange(has_begun, true) && os::MonotonicNanos() >= deadline_ns) {
         flush_turn_.store((turn + n) % topics.size(), std::memory_order_relaxed);
         return absl::UnavailableError("the time was over before everything was flushed");
       }
@@ -139,12 +142,43 @@ bool Directory::PrepareAheadAll(std::int64_t deadline_ns) {
   if (!context_->CheckWritable().ok()) return false;
   bool moved = false;
   for (const std::shared_ptr<TopicFiles>& topic : Topics()) {
+    if (topic->IsConfigChanging()) FinishChange(*topic);
+    topic->RefreshConfig();
     moved |= topic->ForEachMoved([&](Log& log) {
       // What fails or is left out here, the append does by itself.
-      if (os::MonotonicNanos() < deadline_ns) log.PrepareAhead().IgnoreError();
+      if (os::MonotonicNanos() >= deadline_ns) return;
+      log.PrepareAhead().IgnoreError();
+      log.RetainAfterRoll().IgnoreError();
     });
   }
   return moved;
+}
+
+void Directory::RetainAll(std::int64_t deadline_ns) {
+  if (!context_->CheckWritable().ok()) return;
+  const auto topics = AllTopics();
+  if (!topics.ok()) return;
+  const std::size_t turn = retain_turn_.load(std::memory_order_relaxed);
+  bool has_begun = false;  // one at least in each call
+  for (std::size_t n = 0; n < topics->size(); ++n) {
+    TopicFiles& topic = *(*topics)[(turn + n) % topics->size()];
+    const std::shared_ptr<ControlFile> control = topic.control();
+    const int first = n == 0 ? retain_partition_.exchange(0, std::memory_order_relaxed) : 0;
+    for (int i = first; i < topic.partitions(); ++i) {
+      const ControlBlock& block = control->block(i);
+      // One that is empty is left in peace: ten thousand of them cost nothing.
+      if (ReadTail(block).end() == block.start.load(std::memory_order_relaxed)) continue;
+      if (std::exchange(has_begun, true) && os::MonotonicNanos() >= deadline_ns) {
+        retain_turn_.store((turn + n) % topics->size(), std::memory_order_relaxed);
+        retain_partition_.store(i, std::memory_order_relaxed);
+        return;
+      }
+      // What cannot be done now is tried again with the next pass.
+      if (const absl::StatusOr<Log*> log = topic.FindLog(i); log.ok()) {
+        (*log)->Retain().IgnoreError();
+      }
+    }
+  }
 }
 
 void Directory::RunCallbacks() {
@@ -193,6 +227,7 @@ void Directory::WakeAndCancel() {
   for (const std::shared_ptr<TopicFiles>& topic : Topics()) {
     for (const std::shared_ptr<Log>& log : topic->OpenLogs()) {
       log->WakeAll();
+      log->ReleasePins();
       log->CancelCallbacks(absl::CancelledError("the broker was closed"));
     }
     os::Ring(topic->control()->header().bell);
@@ -200,6 +235,10 @@ void Directory::WakeAndCancel() {
 }
 
 bool Directory::WaitForOwnLocks(std::int64_t deadline_ns) {
+  while (context_->works.load(std::memory_order_seq_cst) != 0) {
+    if (os::MonotonicNanos() >= deadline_ns) return false;
+    absl::SleepFor(absl::Milliseconds(1));
+  }
   for (const std::shared_ptr<TopicFiles>& topic : Topics()) {
     const std::shared_ptr<ControlFile> control = topic->control();
     for (int i = 0; i < topic->partitions(); ++i) {
@@ -252,8 +291,8 @@ absl::Status Directory::MarkClean() {
   if (flushed.ok() && hooks_.last_close) {
     CORDWOOD_RETURN_IF_ERROR(hooks_.last_close(context_));
   }
-  // 3. The control files say so, on the disk. A topic with a partition that failed, or that
-  //    could not be made durable, has no entry: it is recovered.
+  // 3. The control files say so, on the disk. A topic with a partition that failed, that
+  //    could not be made durable, or that had a failing disk, has no entry: it is recovered.
   std::vector<CleanEntry> entries;
   CORDWOOD_ASSIGN_OR_RETURN(const auto topics, AllTopics());
   for (const std::shared_ptr<TopicFiles>& topic : topics) {
@@ -265,7 +304,8 @@ absl::Status Directory::MarkClean() {
         if (const absl::StatusOr<Log*> log = topic->FindLog(i); log.ok()) (*log)->DropPrepared();
       }
       is_clean = is_clean && IsOpen(block) && IsDurable(block, ReadTail(block).end()) &&
-                 block.sync_to.load(std::memory_order_relaxed) == 0;
+                 block.sync_to.load(std::memory_order_relaxed) == 0 &&
+                 block.has_retired.load(std::memory_order_relaxed) == 0;
     }
     if (is_clean && control->Sync().ok()) entries.push_back(CleanEntry::Of(*control));
   }

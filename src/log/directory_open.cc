@@ -22,12 +22,14 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "cordwood/log/directory.h"
+#include "cordwood/log/pins.h"
 #include "cordwood/log/recovery.h"
 #include "cordwood/os/doorbell.h"
 #include "cordwood/status_macros.h"
 #include "log/clean_marker.h"
 #include "log/small_files.h"
 #include "log/turn.h"
+#include "log/write_again.h"
 
 namespace cordwood::log {
 namespace {
@@ -41,6 +43,9 @@ absl::Status CheckOptions(const BrokerOptions& options) {
   if ((options.file_mode & ~0777) != 0 || (options.file_mode & 0600) != 0600) {
     return absl::InvalidArgumentError(
         "file_mode: has to let the owner read and write, and to be 0777 at most");
+  }
+  if (options.reserve_bytes < 0 || options.low_disk_bytes < 0) {
+    return absl::InvalidArgumentError("reserve_bytes, low_disk_bytes: below zero; 0 is none");
   }
   if (options.read_only && options.sharing == Sharing::kExclusive) {
     return absl::InvalidArgumentError(
@@ -89,8 +94,7 @@ absl::Status MakeFormat(os::Folder& root, const os::Bits128& random) {
   const std::string unfinished = kUnfinishedFormat + HexOf(random);
   CORDWOOD_RETURN_IF_ERROR(
       WriteNewFile(root, unfinished, absl::StrCat(kFormatPrefix, kFormatKnown, "\n")));
-  CORDWOOD_RETURN_IF_ERROR(root.Rename(unfinished, kFormatName));
-  return root.SyncFolder("");
+  return root.Rename(unfinished, kFormatName);
 }
 
 absl::Status EnsureFormat(Storage& storage, os::Folder& root, bool create) {
@@ -112,25 +116,21 @@ absl::Status EnsureFormat(Storage& storage, os::Folder& root, bool create) {
   }
 }
 
-// What belongs beside FORMAT. A process that died over it left some of this out.
+// What belongs beside FORMAT. A process that died over it left some of this out. The first
+// opener makes these names durable, with RemoveCleanMarker.
 absl::Status EnsureSkeleton(os::Folder& root) {
   CORDWOOD_ASSIGN_OR_RETURN(const std::vector<os::FolderEntry> entries, root.List(""));
   const auto is_there = [&](const char* name) {
     return std::any_of(entries.begin(), entries.end(),
                        [&](const os::FolderEntry& entry) { return entry.name == name; });
   };
-  bool made = false;
-  if (!is_there("locks")) {
-    const absl::Status locks = root.OpenFile("locks", os::OpenMode::kCreate).status();
-    if (!locks.ok() && !absl::IsAlreadyExists(locks)) return locks;
-    made = true;
-  }
-  for (const char* folder : {"topics", "groups"}) {
-    if (is_there(folder)) continue;
-    CORDWOOD_RETURN_IF_ERROR(CreateFolderIfMissing(root, folder));
-    made = true;
-  }
-  return made ? root.SyncFolder("") : absl::OkStatus();
+  if (is_there("locks") && is_there("topics") && is_there("groups")) return absl::OkStatus();
+  // FORMAT first: without it these would be somebody else's after a power cut.
+  CORDWOOD_RETURN_IF_ERROR(root.SyncFolder(""));
+  const absl::Status locks = root.OpenFile("locks", os::OpenMode::kCreate).status();
+  if (!locks.ok() && !absl::IsAlreadyExists(locks)) return locks;
+  CORDWOOD_RETURN_IF_ERROR(CreateFolderIfMissing(root, "topics"));
+  return CreateFolderIfMissing(root, "groups");
 }
 
 absl::Status CheckFileSystem(os::Folder& root, const BrokerOptions& options) {
@@ -159,7 +159,9 @@ void RemoveDotNames(os::Folder& root, std::string_view folder) {
 bool IsSame(const Watermarks& before, const Watermarks& now) {
   return before.start == now.start && before.start_reason == now.start_reason &&
          before.base == now.base && before.salt == now.salt && before.records == now.records &&
-         before.position == now.position && before.durable <= now.durable;
+         before.position == now.position && before.durable <= now.durable &&
+         before.tombstone_horizon == now.tombstone_horizon &&
+         before.compacted_to == now.compacted_to;
 }
 
 // Nobody believes it from now on, neither a later opener of this boot nor a reader.
@@ -215,11 +217,13 @@ class Directory::Opening {
     auto context = std::make_shared<Context>(storage, root);
     CORDWOOD_ASSIGN_OR_RETURN(context->live, LiveFlag::Create());
     CORDWOOD_ASSIGN_OR_RETURN(context->boot_id, storage->BootId());
+    context->needs = hooks.needs;
     context_ = context;
     if (options_.read_only) {
       return std::shared_ptr<Directory>(new Directory(std::move(context), std::move(hooks)));
     }
     CORDWOOD_RETURN_IF_ERROR(EnsureSkeleton(*root));
+    context->reserve = Reserve::Open(*root, static_cast<std::uint64_t>(options_.reserve_bytes));
     CORDWOOD_ASSIGN_OR_RETURN(context->owners, os::LockOwners::Claim(*root, context->clock.Now()));
     auto directory =
         std::shared_ptr<Directory>(new Directory(std::move(context), std::move(hooks)));
@@ -280,7 +284,12 @@ class Directory::Opening {
     // Nobody else is here, so whoever made them is gone (rule 27).
     RemoveDotNames(root, "");
     RemoveDotNames(root, "topics");
+    // Who was cut off, a repair perhaps, may have renamed files that are appended to from now on.
+    const bool was_cut_off = root.OpenFile(kRecoveringName, os::OpenMode::kRead).ok();
+    if (was_cut_off) CORDWOOD_RETURN_IF_ERROR(root.SyncFileSystem());
     for (const std::string& name : directory.TopicNames()) RecoverTopic(directory, name);
+    // Not synced: who finds it back after a power cut does more than it must.
+    if ((noted_ || was_cut_off) && !has_failed_) UnlinkIfThere(root, kRecoveringName).IgnoreError();
     if (directory.hooks_.first_open) {
       const absl::Status status = directory.hooks_.first_open(context_);
       if (!status.ok()) Report("", status);
@@ -302,34 +311,77 @@ class Directory::Opening {
       if (*topic != nullptr) directory.topics_.emplace(name, *std::move(topic));
       return;
     }
-    // The others are none the worse for it.
+    // The others are none the worse for it. Of this one nobody knows whether a sync has failed.
+    has_failed_ = true;
     Report(name, topic.status());
     directory.damaged_.emplace(name, topic.status());
   }
 
   // Null: its deletion was half done, and is done now.
   absl::StatusOr<std::shared_ptr<TopicFiles>> TryRecoverTopic(const std::string& name) {
+    RemovePins(*context_->root, TopicFolder(name));  // nobody is here who could hold one
     absl::StatusOr<TopicIdentity> read = TopicFiles::ReadConfig(*context_->root, name);
     if (!read.ok()) return Damaged(name, "its config", read.status());
     TopicIdentity identity = *std::move(read);
     absl::StatusOr<std::shared_ptr<ControlFile>> control = ControlFile::Open(
         *context_->root, TopicFolder(name) + "/control", identity.id, os::Access::kReadWrite);
-    if (control.ok() && (*control)->partitions() != identity.config.partitions) {
-      control = absl::DataLossError("has another number of partitions than the config");
-    }
-    if (control.ok() && IsDeleted(**control)) {
+    // No topic that was deleted is closed well: what says so of one that was is a flipped bit.
+    if (control.ok() && !IsClean(**control) && IsDeleted(**control)) {
       CORDWOOD_RETURN_IF_ERROR(
           Directory::RemoveTopicFolder(*context_->root, name, HexOf(identity.id)));
       return std::shared_ptr<TopicFiles>();
     }
-    if (control.ok() &&
-        std::find(clean_.begin(), clean_.end(), CleanEntry::Of(**control)) != clean_.end()) {
+    if (control.ok()) {
+      const absl::Status finished = FinishChange(name, identity, **control);
+      if (!finished.ok()) return Damaged(name, "its config", finished);
+    }
+    if (control.ok() && (*control)->partitions() != identity.config.partitions) {
+      control = absl::DataLossError("has another number of partitions than the config");
+    }
+    if (control.ok() && IsClean(**control)) {
+      const bool says_deleted = IsDeleted(**control);
       (*control)->ResetSharedState(context_->boot_id);
+      // After a power cut there is no clean close by which to tell that it is not.
+      if (says_deleted) CORDWOOD_RETURN_IF_ERROR((*control)->Sync());
     } else {
       report_.clean = false;
-      CORDWOOD_ASSIGN_OR_RETURN(control, RecoverPartitions(name, identity, control));
+      NoteRecovery();
+      control = RecoverPartitions(name, identity, control);
+      CORDWOOD_RETURN_IF_ERROR(control.status());
     }
+    CORDWOOD_RETURN_IF_ERROR(Directory::EnsureNamed(*context_->root, **control));
     return std::make_shared<TopicFiles>(context_, name, std::move(identity), *std::move(control));
+  }
+
+  bool IsClean(const ControlFile& control) const {
+    return std::find(clean_.begin(), clean_.end(), CleanEntry::Of(control)) != clean_.end();
+  }
+
+  // Rule 14, for the syncs of a recovery: this stands while they run, and after one has failed.
+  // Whoever finds it does not trust that what looks synced is. If it cannot be made, because the
+  // disk is full, say, the open goes on without it.
+  void NoteRecovery() {
+    if (std::exchange(noted_, true)) return;
+    const absl::Status made =
+        context_->root->OpenFile(kRecoveringName, os::OpenMode::kCreate).status();
+    is_repeated_ = absl::IsAlreadyExists(made);
+  }
+
+  // A change of the config that somebody died over (directory_alter.cc). Partitions in the
+  // config have had their blocks on the disk before; without them, they are scanned for.
+  absl::Status FinishChange(const std::string& name, const TopicIdentity& identity,
+                            ControlFile& control) const {
+    const int partitions = identity.config.partitions;
+    if (partitions <= control.partitions() && control.header().config_version % 2 == 0) {
+      return absl::OkStatus();
+    }
+    const absl::Status written = Directory::WriteConfig(*context_->root, name, identity, control);
+    // Else only a change may be lost with the power that nobody was promised.
+    if (partitions <= control.partitions()) return absl::OkStatus();
+    CORDWOOD_RETURN_IF_ERROR(written);
+    const absl::Status set =
+        control.SetPartitions(*context_->root, TopicFolder(name) + "/control", partitions);
+    return absl::IsDataLoss(set) ? absl::OkStatus() : set;
   }
 
   // Its name is there, so whatever of it is missing, the topic is not.
@@ -364,10 +416,13 @@ class Directory::Opening {
         const ControlBlock& block = (*control)->block(i);
         input.control = WatermarksOf(block);
         input.worth_trying = (*control)->IsWorthTrying(context_->boot_id);
-        input.intent = block.intent.load(std::memory_order_relaxed);
-        input.sync_standing = block.sync_to.load(std::memory_order_relaxed) != 0;
+        input.written_to = WrittenTo(block);
+        input.sync_standing = block.sync_to.load(std::memory_order_relaxed) != 0 &&
+                              (*control)->header().boot_id == context_->boot_id;
       }
+      input.is_repeated = is_repeated_;
       absl::StatusOr<RecoveredPartition> recovered = RecoverPartition(*context_, input);
+      if (context_->MadeRoom(recovered.status())) recovered = RecoverPartition(*context_, input);
       if (!recovered.ok()) {
         MarkUnready(control);
         return Damaged(name, absl::StrCat("partition ", i), recovered.status());
@@ -396,6 +451,9 @@ class Directory::Opening {
   RecoveryReport& report_;
   std::shared_ptr<const Context> context_;
   std::vector<CleanEntry> clean_;
+  bool noted_ = false;        // kRecoveringName is there
+  bool is_repeated_ = false;  // it was there before
+  bool has_failed_ = false;   // the recovery of a topic has
 };
 
 absl::StatusOr<std::shared_ptr<Directory>> Directory::Open(const std::filesystem::path& path,

@@ -9,8 +9,10 @@
 #include "cordwood/log/cursor.h"
 #include "cordwood/log/log.h"
 #include "cordwood/os/doorbell.h"
+#include "cordwood/segment/copy.h"
 #include "cordwood/segment/walk.h"
 #include "cordwood/status_macros.h"
+#include "log/creation_time.h"
 #include "log/turn.h"
 
 namespace cordwood::log {
@@ -19,9 +21,33 @@ namespace {
 constexpr std::int64_t kSleepNanos = 10'000'000;
 constexpr absl::Duration kRetireTimeout = absl::Seconds(10);
 
+// Gives a sync lock back that it was given, also where an exception passes (std::bad_alloc): a
+// range that stands then is a sync that was not finished.
+class SyncTurn {
+ public:
+  explicit SyncTurn(os::SharedLock& lock) : lock_(&lock) {}
+  SyncTurn(const SyncTurn&) = delete;
+  SyncTurn& operator=(const SyncTurn&) = delete;
+  ~SyncTurn() { End(); }
+
+  void End() {
+    if (lock_ != nullptr) lock_->Unlock();
+    lock_ = nullptr;
+  }
+  // Somebody else gives it back.
+  void HandOn() { lock_ = nullptr; }
+
+ private:
+  os::SharedLock* lock_;
+};
+
 }  // namespace
 
 absl::Status Log::FlushTo(Offset to, absl::Duration timeout) {
+  return FlushBy(to, DeadlineAfter(timeout));
+}
+
+absl::Status Log::FlushBy(Offset to, std::int64_t deadline_ns) {
   if (InFill()) return InFillError();
   CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
   if (const Offset end = end_offset(); to > end) {
@@ -29,13 +55,13 @@ absl::Status Log::FlushTo(Offset to, absl::Duration timeout) {
                                                     " is past the end ", end)),
                  to);
   }
-  const std::int64_t deadline = DeadlineAfter(timeout);
   ControlBlock& b = block();
   for (;;) {
     const std::uint32_t heard = b.durable_bell.load(std::memory_order_acquire);
     if (durable_offset() >= to) return absl::OkStatus();
     CORDWOOD_RETURN_IF_ERROR(status());
     if (b.sync_lock.TryLock(*context_->owners) || b.sync_lock.TakeOverFromDead(*context_->owners)) {
+      SyncTurn turn(b.sync_lock);
       absl::Status synced = context_->live->Check();
       if (synced.ok() && durable_offset() < to) {
         // A range that stands: whoever stored it died in its sync, or the sync failed.
@@ -43,7 +69,7 @@ absl::Status Log::FlushTo(Offset to, absl::Duration timeout) {
                      ? Retire(absl::UnavailableError("a sync was not finished"))
                      : SyncPublished();
       }
-      b.sync_lock.Unlock();
+      turn.End();
       RingDurable();
       RunDurableCallbacks();
       if (!synced.ok()) return Where(std::move(synced));
@@ -53,12 +79,12 @@ absl::Status Log::FlushTo(Offset to, absl::Duration timeout) {
     b.durable_attention.fetch_or(kWaiting, std::memory_order_seq_cst);
     if (b.durable.load(std::memory_order_seq_cst) >= to || b.sync_lock.word() == 0) continue;
     const std::int64_t now = os::MonotonicNanos();
-    if (now >= deadline) {
+    if (now >= deadline_ns) {
       return Where(absl::DeadlineExceededError(absl::StrCat(
           name().topic, "-", partition_, ": durable up to ", durable_offset(), ", not yet ", to,
           "; ", context_->owners->Describe(b.sync_lock.word()), " is syncing")));
     }
-    os::FutexWait(&b.durable_bell, heard, std::min(kSleepNanos, deadline - now));
+    os::FutexWait(&b.durable_bell, heard, std::min(kSleepNanos, deadline_ns - now));
   }
 }
 
@@ -119,7 +145,9 @@ absl::Status Log::SyncRange(Offset from, const TailView& to, bool& sync_failed) 
       // All from the one that holds `from` on.
       CORDWOOD_ASSIGN_OR_RETURN(const std::optional<Offset> holder, HolderAtOrBelow(from));
       for (const Sealed& sealed : sealed_) {
-        if (sealed.base >= holder.value_or(from)) bases.push_back(sealed.base);
+        // What is durable as a whole may be compacted meanwhile, and need not be looked at.
+        const bool durable = sealed.base < from && sealed.known && sealed.next <= from;
+        if (sealed.base >= holder.value_or(from) && !durable) bases.push_back(sealed.base);
       }
     }
     for (const Offset base : bases) {
@@ -158,6 +186,19 @@ absl::Status Log::SyncRange(Offset from, const TailView& to, bool& sync_failed) 
   return absl::OkStatus();
 }
 
+// What another process has synced, or given up, is forgotten here: ours may never get to sync.
+void Log::HoldUntilDurable(std::shared_ptr<segment::Segment> segment) {
+  const Offset needless = std::max(durable_offset(), start_offset());
+  std::erase_if(unsynced_, [&](const std::shared_ptr<segment::Segment>& held) {
+    mutex_.AssertHeld();
+    const std::optional<segment::Seal> seal = held->ReadSeal();
+    if (!seal || seal->next > needless) return false;
+    std::erase(checked_salts_, held->salt_tag());
+    return true;
+  });
+  unsynced_.push_back(std::move(segment));
+}
+
 void Log::ForgetSynced(const TailView& to) {
   absl::MutexLock lock(&mutex_);
   std::erase_if(unsynced_, [&](const std::shared_ptr<segment::Segment>& held) {
@@ -172,6 +213,7 @@ absl::StatusOr<std::optional<TailView>> Log::BeginSharedSync() {
   CORDWOOD_RETURN_IF_ERROR(status());
   ControlBlock& b = block();
   if (!b.sync_lock.TryLock(*context_->owners)) return std::nullopt;
+  SyncTurn turn(b.sync_lock);
   const TailView to = ReadTail(b);
   const Offset from = durable_offset();
   bool ready = from < to.end() && from >= to.base && context_->live->is_open() &&
@@ -181,16 +223,15 @@ absl::StatusOr<std::optional<TailView>> Log::BeginSharedSync() {
     bool lost = false;
     ready = active.ok() && CheckBeforeSync(**active, from, to.position, lost).ok();
   }
-  if (!ready) {
-    b.sync_lock.Unlock();
-    return std::nullopt;
-  }
+  if (!ready) return std::nullopt;
   b.sync_to.store(to.end(), std::memory_order_release);
+  turn.HandOn();
   return to;
 }
 
 absl::Status Log::EndSharedSync(const TailView& to, const absl::Status& synced) {
   ControlBlock& b = block();
+  SyncTurn turn(b.sync_lock);
   absl::Status status;
   if (synced.ok()) {
     // Release: pairs with the acquire in durable_offset().
@@ -200,9 +241,8 @@ absl::Status Log::EndSharedSync(const TailView& to, const absl::Status& synced) 
   } else {
     status = Retire(synced);
   }
-  b.sync_lock.Unlock();
+  turn.End();
   RingDurable();
-  RunDurableCallbacks();
   return status.ok() ? status : Where(std::move(status));
 }
 
@@ -246,6 +286,7 @@ absl::Status Log::CheckBeforeSync(segment::Segment& segment, Offset from, std::u
 // and the log goes on there. If that fails as well, the partition is failed.
 absl::Status Log::Retire(const absl::Status& cause) {
   ControlBlock& b = block();
+  b.has_retired.store(1, std::memory_order_relaxed);
   absl::Status moved;
   {
     Turn turn(*this);
@@ -257,12 +298,20 @@ absl::Status Log::Retire(const absl::Status& cause) {
     }
     if (moved.ok()) {
       const TailView to = ReadTail(b);
-      moved = CopyToFresh(std::max(durable_offset(), start_offset()), to);
+      Offset from = 0;
+      do {  // again if the start has passed what was to be copied
+        from = std::max(durable_offset(), start_offset());
+        moved = CopyToFresh(from, to);
+      } while (!moved.ok() && start_offset() > from);
       // Release: pairs with the acquire in durable_offset().
       if (moved.ok()) b.durable.store(to.end(), std::memory_order_release);
     }
     if (!moved.ok()) {
-      b.state.store(static_cast<std::uint32_t>(PartitionState::kFailed), std::memory_order_release);
+      // Not over a deletion, after which a sync fails for want of the files.
+      auto open = static_cast<std::uint32_t>(PartitionState::kOpen);
+      b.state.compare_exchange_strong(open, static_cast<std::uint32_t>(PartitionState::kFailed),
+                                      std::memory_order_acq_rel);
+      if (open == static_cast<std::uint32_t>(PartitionState::kDeleted)) return StateError();
     }
   }
   if (moved.ok()) {
@@ -293,52 +342,31 @@ absl::Status Log::CopyToFresh(Offset from, const TailView& to) {
   if (needed > segment::kSegmentBytesMax) {
     return absl::ResourceExhaustedError("more than a segment of 2 GiB is not durable");
   }
-  const std::uint64_t capacity = std::max(config_.segment_bytes, (needed + 7) & ~std::uint64_t{7});
-  const std::int64_t now = context_->clock.Now();
+  const std::uint64_t capacity =
+      std::max<std::uint64_t>(config_.segment_bytes, (needed + 7) & ~std::uint64_t{7});
+  std::int64_t now = context_->clock.Now();
+  if (cursor.segment() != nullptr) now = CreationTimeAfter(*cursor.segment(), now);
   b.prepared.store(0, std::memory_order_relaxed);  // its header may be among what failed
-  CORDWOOD_ASSIGN_OR_RETURN(const std::string stem, StemForNext(capacity, now));
+  CORDWOOD_ASSIGN_OR_RETURN(const std::string stem, MakeNext(capacity, now));
   CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<segment::Segment> fresh,
                             segment::Segment::Open(files_, from, os::Access::kReadWrite, stem));
   CORDWOOD_RETURN_IF_ERROR(fresh->Grow(needed));
 
   cursor.Seek(from);
-  std::uint64_t position = segment::kFirstFrame;
-  std::int64_t largest = std::numeric_limits<std::int64_t>::min();
-  std::uint64_t next_index_position = position;
-  std::size_t entries = 0;
-  std::uint32_t records = 0;
-  while (from + records < to.end()) {
+  segment::FrameCopier copier(*fresh, config_.index_interval_bytes);
+  while (from + copier.records() < to.end()) {
     if (cursor.Next(frame) != Cursor::Step::kRecord) {
       return absl::DataLossError("a record changed while it was copied");
     }
-    segment::FramePlan plan;
-    plan.bytes_and_flags = frame.header.bytes_and_flags;
-    plan.value_bytes = frame.header.value_bytes;
-    plan.key_bytes = frame.header.key_bytes;
-    plan.headers_bytes = frame.headers_bytes;
-    std::byte* body = fresh->data() + position + segment::kFrameHeaderBytes;
-    std::memcpy(body, frame.body, frame.frame_bytes - segment::kFrameHeaderBytes);
-    plan.body_hash = os::Hash64(body, plan.body_bytes());
-    segment::WriteFrameHeader(fresh->key(), fresh->data(), plan,
-                              {.position = position,
-                               .offset = frame.header.offset,
-                               .timestamp_ns = frame.header.timestamp_ns,
-                               .batch_remaining = frame.header.batch_remaining,
-                               .durable = from});
-    if (position >= next_index_position && fresh->index() != nullptr &&
-        fresh->index()->Add(entries, {records, position, largest})) {
-      ++entries;
-      next_index_position = position + static_cast<std::uint64_t>(config_.index_interval_bytes);
-    }
-    largest = std::max(largest, frame.header.timestamp_ns);
-    position += frame.frame_bytes;
-    ++records;
+    copier.Copy(frame, frame.header.batch_remaining, from);
   }
-  CORDWOOD_RETURN_IF_ERROR(fresh->Sync(0, position));
+  CORDWOOD_RETURN_IF_ERROR(fresh->Sync(0, copier.position()));
   // All that the folder has: whoever was killed in here left some above the tail's base. Before
   // the rename, because it can fail.
   CORDWOOD_ASSIGN_OR_RETURN(std::vector<Offset> covered, BasesInFolder());
   covered.erase(covered.begin(), std::upper_bound(covered.begin(), covered.end(), from));
+  // As in Roll(): nobody goes on in a file without a name, should an exception pass from here on.
+  b.scratch_valid.store(0, std::memory_order_relaxed);
   CORDWOOD_RETURN_IF_ERROR(RenameSegment(stem, from));
   CORDWOOD_RETURN_IF_ERROR(files_.root->SyncFolder(files_.folder));
   // The same file under its own name now.
@@ -354,8 +382,7 @@ absl::Status Log::CopyToFresh(Offset from, const TailView& to) {
     active_ = named;
     listed_ = false;
   }
-  FlipTail(*named, records, position);
-  b.scratch_valid.store(0, std::memory_order_relaxed);
+  FlipTail(*named, copier.records(), copier.position());
   b.intent.store(0, std::memory_order_relaxed);
   writer_ = {};
   // Before `durable` moves: after a power cut their names must not be back beside it.
@@ -364,16 +391,23 @@ absl::Status Log::CopyToFresh(Offset from, const TailView& to) {
 }
 
 // Ends the file that holds `from` there, in the page cache at least: who reads it now
-// leaves it for the fresh one. Not synced, and it need not be: after a power cut the
-// file's own frames say the same.
+// leaves it for the fresh one. Not synced: a power cut may bring back an earlier seal, or
+// none, and the recovery after it sees by the fresh file where this one ends (has_retired).
 absl::Status Log::SealForRetirement(Offset from, const TailView& to) {
   std::optional<Offset> base = to.base;
   if (to.base >= from) {
-    CORDWOOD_ASSIGN_OR_RETURN(base, HolderAtOrBelow(from - 1));
+    absl::StatusOr<std::optional<Offset>> holder = HolderAtOrBelow(from - 1);
+    if (absl::IsDataLoss(holder.status())) return absl::OkStatus();  // of that none can be read
+    CORDWOOD_ASSIGN_OR_RETURN(base, std::move(holder));
   }
   if (!base) return absl::OkStatus();  // the fresh file takes the old one's name
-  CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<segment::Segment> old,
-                            segment::Segment::Open(files_, *base, os::Access::kReadWrite));
+  absl::StatusOr<std::shared_ptr<segment::Segment>> opened =
+      segment::Segment::Open(files_, *base, os::Access::kReadWrite);
+  // Compacted away meanwhile, which is done only to what is durable as a whole.
+  if (absl::IsNotFound(opened.status()) && to.base >= from) return absl::OkStatus();
+  CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<segment::Segment> old, std::move(opened));
+  // It ends there already; it may be a compaction's, or about to be replaced by one.
+  if (const auto seal = old->ReadSeal(); seal && seal->next <= from) return absl::OkStatus();
   segment::FramesEnd end = {.next = from};
   segment::CheckedFrame frame;
   while (end.position < old->file_bytes()) {

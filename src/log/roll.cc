@@ -9,6 +9,7 @@
 #include "cordwood/log/log.h"
 #include "cordwood/os/doorbell.h"
 #include "cordwood/status_macros.h"
+#include "log/creation_time.h"
 #include "log/turn.h"
 
 namespace cordwood::log {
@@ -27,6 +28,8 @@ std::string PreparedStem(std::uint64_t salt) {
 absl::Status Log::MakeRoomSlow(std::uint64_t bytes, std::int64_t now_ns) {
   ControlBlock& b = block();
   for (;;) {
+    // Acquire: pairs with the count in SetConfig(); the settings are those of then, or later.
+    const std::uint64_t changes = config_changes_.load(std::memory_order_acquire);
     const TailView tail = ReadTail(b);
     if (writer_.salt != tail.salt || b.scratch_valid.load(std::memory_order_relaxed) == 0) {
       CORDWOOD_RETURN_IF_ERROR(LoadActive());
@@ -36,18 +39,108 @@ absl::Status Log::MakeRoomSlow(std::uint64_t bytes, std::int64_t now_ns) {
     const bool old =
         tail.records != 0 && first_append != 0 && now_ns - first_append >= config_.segment_age_ns;
     const std::uint64_t end = tail.position + bytes;
+    // The capacity is as the config was when the file was made; one record or batch may be
+    // longer than either.
+    const bool full =
+        end > segment.capacity() || (tail.records != 0 && end > config_.segment_bytes);
     // A seal under a standing tail: the last writer died between the two steps of a roll.
-    if (old || end > segment.capacity() || segment.ReadSeal().has_value()) {
-      CORDWOOD_RETURN_IF_ERROR(Roll(bytes, now_ns));
+    const bool rolls = old || full || segment.ReadSeal().has_value();
+    if (rolls && MustRetainFirst(tail)) return RetainFirst(tail.salt);
+    if (rolls || end > segment.file_bytes()) CORDWOOD_RETURN_IF_ERROR(CheckReserve());
+    if (rolls) {
+      if (absl::Status rolled = Roll(bytes, now_ns); !rolled.ok()) {
+        absl::MutexLock lock(&mutex_);
+        may_roll_salt_ = 0;  // what is kept by then is looked at again
+        return rolled;
+      }
       continue;
     }
-    if (end > segment.file_bytes()) CORDWOOD_RETURN_IF_ERROR(segment.Grow(end));
-    writer_.room = std::min(segment.file_bytes(), segment.capacity());
-    return absl::OkStatus();
+    std::uint64_t allowed = segment.capacity();
+    if (ABSL_PREDICT_FALSE(config_.backlog_bytes != CleanupConfig::kNoBacklogLimit)) {
+      absl::MutexLock lock(&mutex_);
+      allowed = backlog_salt_ == tail.salt ? std::min(allowed, backlog_position_) : 0;
+      if (end > allowed) {
+        room_.store(0, std::memory_order_relaxed);  // nobody passes here until that has moved
+        return BacklogFull(bytes);
+      }
+    }
+    CORDWOOD_RETURN_IF_ERROR(segment.Grow(end));
+    SetRoom(end, allowed);
+    // seq_cst, as the store of the room before it: pairs with SetConfig(), which counts and then
+    // takes the room away. One of us sees the other.
+    if (config_changes_.load(std::memory_order_seq_cst) == changes) return absl::OkStatus();
   }
 }
 
+// While the reserve is spent, what is free on the disk is not for records.
+absl::Status Log::CheckReserve() const {
+  Reserve* const reserve = context_->reserve.get();
+  if (reserve == nullptr || !reserve->is_spent()) return absl::OkStatus();
+  reserve->Refill();
+  if (!reserve->is_spent()) return absl::OkStatus();
+  return cordwood::internal::Because(
+      absl::ResourceExhaustedError(absl::StrCat(
+          context_->root->path(), ": the disk is full; what is left, up to ", reserve->bytes(),
+          " bytes, is kept for offsets and for giving up old records. Make room")),
+      Reason::kDiskFull);
+}
+
+// Up to `at_least` in any case, which is what the caller is about to write.
+void Log::SetRoom(std::uint64_t at_least, std::uint64_t allowed) {
+  const segment::Segment& segment = *writer_.segment;
+  const std::uint64_t file = std::min(segment.writable_bytes(), segment.capacity());
+  const std::uint64_t limit = config_.segment_bytes;
+  room_.store(std::min({file, allowed, std::max(limit, at_least)}), std::memory_order_seq_cst);
+}
+
+void Log::SetConfig(const LogConfig& config) {
+  const bool other_size = config_.segment_bytes != config.segment_bytes;
+  config_.segment_bytes.Set(config.segment_bytes);
+  config_.segment_age_ns.Set(config.segment_age_ns);
+  config_.message_bytes_max.Set(config.message_bytes_max);
+  config_.append_time.Set(config.append_time);
+  config_.needs_key.Set(config.needs_key);
+  config_.timestamp_ahead_max_ns.Set(config.timestamp_ahead_max_ns);
+  config_.backlog_bytes.Set(config.cleanup.backlog_bytes);
+  {
+    absl::MutexLock lock(&mutex_);
+    cleanup_ = std::make_shared<const CleanupConfig>(config.cleanup);
+    backlog_salt_ = 0;  // it was allowed by other rules
+  }
+  if (context_->read_only()) return;
+  // After the limits: see MakeRoomSlow().
+  config_changes_.fetch_add(1, std::memory_order_seq_cst);
+  room_.store(0, std::memory_order_seq_cst);
+  if (!other_size) return;
+  // Of the old size. A process that does not know of the new one yet may make another: who
+  // rolls to that finds out what fits it, as with any segment.
+  if (context_->live->is_open()) DropPrepared();
+}
+
 absl::Status Log::LoadActive() {
+  absl::Status loaded = TryLoadActive();
+  if (!absl::IsDataLoss(loaded) && !absl::IsNotFound(loaded)) return loaded;
+  // Its file is gone or damaged, which a clean close does not look for. What was durable is a gap
+  // then, and the log goes on behind it. What was not is what whoever has it mapped may still make
+  // durable, or a recovery find.
+  const TailView tail = ReadTail(block());
+  if (durable_offset() < tail.end()) return loaded;
+  CORDWOOD_RETURN_IF_ERROR(LeaveDamaged(tail));
+  return TryLoadActive();
+}
+
+absl::Status Log::LeaveDamaged(const TailView& tail) {
+  // First, as in Roll(): the new file may take the name of one that others have mapped.
+  block().scratch_valid.store(0, std::memory_order_relaxed);
+  CORDWOOD_ASSIGN_OR_RETURN(const std::shared_ptr<segment::Segment> next,
+                            MakeSegment(tail.end(), config_.segment_bytes, context_->clock.Now()));
+  CORDWOOD_RETURN_IF_ERROR(files_.root->SyncFolder(files_.folder));  // rule 16
+  FlipTail(*next, 0, segment::kFirstFrame);
+  block().intent.store(0, std::memory_order_relaxed);
+  return absl::OkStatus();
+}
+
+absl::Status Log::TryLoadActive() {
   ControlBlock& b = block();
   if (b.scratch_valid.load(std::memory_order_relaxed) == 0) {
     CORDWOOD_RETURN_IF_ERROR(FinishRetirement(ReadTail(b)));
@@ -60,8 +153,8 @@ absl::Status Log::LoadActive() {
                                             " bytes, its end is at ", tail.position));
   }
   writer_ = {};
+  room_.store(0, std::memory_order_relaxed);  // until the caller sets it
   writer_.data = active->data();
-  writer_.room = std::min(active->file_bytes(), active->capacity());
   writer_.segment = std::move(active);
   if (b.scratch_valid.load(std::memory_order_relaxed) == 0) {
     CORDWOOD_RETURN_IF_ERROR(CountScratch(tail));
@@ -152,7 +245,10 @@ absl::Status Log::CountScratch(const TailView& tail) {
   b.largest_timestamp.store(largest, std::memory_order_relaxed);
   b.index_count.store(count, std::memory_order_relaxed);
   b.next_index_position.store(next_index_position, std::memory_order_relaxed);
-  b.first_append_ns.store(tail.records == 0 ? 0 : segment.header().created_ns,
+  // Not later than now: the time of creation only grows, whatever the clock said once. And no
+  // number of a damaged header with which a difference would overflow; 0: not known.
+  const std::int64_t created = std::min(segment.header().created_ns, context_->clock.Now());
+  b.first_append_ns.store(tail.records == 0 ? 0 : std::max<std::int64_t>(created, 0),
                           std::memory_order_relaxed);
   b.scratch_valid.store(1, std::memory_order_relaxed);
   return absl::OkStatus();
@@ -164,6 +260,10 @@ absl::StatusOr<std::string> Log::StemForNext(std::uint64_t capacity, std::int64_
   ControlBlock& b = block();
   const std::uint64_t prepared = b.prepared.exchange(0, std::memory_order_relaxed);
   if (prepared != 0 && capacity == config_.segment_bytes) return PreparedStem(prepared);
+  return MakeNext(capacity, now_ns);
+}
+
+absl::StatusOr<std::string> Log::MakeNext(std::uint64_t capacity, std::int64_t now_ns) {
   const os::Bits128 salt = context_->storage->Random128();
   const std::string stem = PreparedStem(segment::SaltTag(salt));
   CORDWOOD_RETURN_IF_ERROR(segment::Segment::Create(files_, stem, salt, capacity,
@@ -183,32 +283,46 @@ absl::Status Log::RenameSegment(const std::string& stem, Offset base) {
   return absl::OkStatus();
 }
 
+// The segment of that base, in place of whatever has its name.
+absl::StatusOr<std::shared_ptr<segment::Segment>> Log::MakeSegment(Offset base,
+                                                                   std::uint64_t capacity,
+                                                                   std::int64_t now_ns) {
+  const segment::Segment* const last = writer_.segment.get();  // null: it cannot be opened
+  const std::int64_t created_ns = last == nullptr ? now_ns : CreationTimeAfter(*last, now_ns);
+  CORDWOOD_ASSIGN_OR_RETURN(std::string stem, StemForNext(capacity, created_ns));
+  absl::Status renamed = RenameSegment(stem, base);
+  if (absl::IsNotFound(renamed)) {
+    // What was made ready has been swept away; make it now.
+    CORDWOOD_ASSIGN_OR_RETURN(stem, StemForNext(capacity, created_ns));
+    renamed = RenameSegment(stem, base);
+  }
+  CORDWOOD_RETURN_IF_ERROR(renamed);
+  CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<segment::Segment> made,
+                            segment::Segment::Open(files_, base, os::Access::kReadWrite));
+  if (last == nullptr || made->header().created_ns > last->header().created_ns) return made;
+  // The clock was set back before it was made ready.
+  CORDWOOD_ASSIGN_OR_RETURN(stem, MakeNext(capacity, created_ns));
+  CORDWOOD_RETURN_IF_ERROR(RenameSegment(stem, base));
+  return segment::Segment::Open(files_, base, os::Access::kReadWrite);
+}
+
 absl::Status Log::Roll(std::uint64_t needed_bytes, std::int64_t now_ns) {
   ControlBlock& b = block();
   const TailView tail = ReadTail(b);
   const std::shared_ptr<segment::Segment> old = writer_.segment;
-  const std::uint64_t capacity = std::max(
+  const std::uint64_t capacity = std::max<std::uint64_t>(
       config_.segment_bytes, (segment::kFirstFrame + needed_bytes + 7) & ~std::uint64_t{7});
   if (capacity > segment::kSegmentBytesMax) {
     return absl::InvalidArgumentError(
         absl::StrCat(needed_bytes, " bytes do not fit a segment of 2 GiB"));
   }
   const Offset base = tail.end();
-  absl::StatusOr<std::string> stem = StemForNext(capacity, now_ns);
-  if (!stem.ok()) return stem.status();
   // The new file takes the old one's name where that is empty. Should anything fail before the
   // tail is flipped, the next append must not go on in a file without a name: it finds the
   // scratch invalid, and the tail is flipped then (FinishRetirement).
   if (tail.records == 0) b.scratch_valid.store(0, std::memory_order_relaxed);
-  absl::Status renamed = RenameSegment(*stem, base);
-  if (absl::IsNotFound(renamed)) {
-    // What was made ready has been swept away; make it now.
-    CORDWOOD_ASSIGN_OR_RETURN(stem, StemForNext(capacity, now_ns));
-    renamed = RenameSegment(*stem, base);
-  }
-  CORDWOOD_RETURN_IF_ERROR(renamed);
   CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<segment::Segment> next,
-                            segment::Segment::Open(files_, base, os::Access::kReadWrite));
+                            MakeSegment(base, capacity, now_ns));
   CORDWOOD_RETURN_IF_ERROR(
       next->Grow(std::min(segment::kFirstFrame + needed_bytes, next->capacity())));
   // Rule 23: should the new name be lost with the power, the old segment's offset_limit
@@ -230,7 +344,7 @@ absl::Status Log::Roll(std::uint64_t needed_bytes, std::int64_t now_ns) {
   }
   {
     absl::MutexLock lock(&mutex_);
-    unsynced_.push_back(old);
+    HoldUntilDurable(old);
     checked_salts_.push_back(next->salt_tag());  // nothing is in it that we did not write
     active_ = next;
     listed_ = false;
@@ -243,8 +357,9 @@ absl::Status Log::Roll(std::uint64_t needed_bytes, std::int64_t now_ns) {
   b.scratch_valid.store(1, std::memory_order_relaxed);
   writer_.data = next->data();
   writer_.salt = next->salt_tag();
-  writer_.room = std::min(next->file_bytes(), next->capacity());
   writer_.segment = std::move(next);
+  room_.store(0, std::memory_order_relaxed);  // until the caller sets it
+  has_rolled_.store(true, std::memory_order_relaxed);
   return absl::OkStatus();
 }
 
@@ -264,15 +379,16 @@ absl::Status Log::PrepareAhead() {
   ControlBlock& b = block();
   const TailView tail = ReadTail(b);
   if (tail.records == 0) return absl::OkStatus();  // quiet: it costs nothing yet
+  CORDWOOD_RETURN_IF_ERROR(CheckReserve());
   CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<segment::Segment> active, Active(tail));
   // As far ahead as has been written since the base, 8 MiB at most.
   const std::uint64_t ahead = std::min(tail.position, kAheadBytesMax);
   const std::uint64_t target = std::min(tail.position + ahead, active->capacity());
-  if (tail.position + ahead / 2 > active->file_bytes() &&
-      active->file_bytes() < active->capacity()) {
+  if (tail.position + ahead / 2 > active->writable_bytes() &&
+      active->writable_bytes() < active->capacity()) {
     CORDWOOD_RETURN_IF_ERROR(active->Grow(target));
   }
-  const std::uint64_t until = std::min(target, active->file_bytes());
+  const std::uint64_t until = std::min(target, active->writable_bytes());
   {
     absl::MutexLock lock(&mutex_);
     if (populated_salt_ != tail.salt) {
@@ -295,9 +411,10 @@ absl::Status Log::PrepareNext() {
   if (b.prepared.load(std::memory_order_relaxed) != 0) return absl::OkStatus();
   const os::Bits128 salt = context_->storage->Random128();
   const std::uint64_t tag = segment::SaltTag(salt);
-  CORDWOOD_RETURN_IF_ERROR(segment::Segment::Create(
-      files_, PreparedStem(tag), salt, config_.segment_bytes,
-      2 * segment::RecordsMax(config_.segment_bytes), context_->clock.Now()));
+  const std::uint64_t capacity = config_.segment_bytes;
+  CORDWOOD_RETURN_IF_ERROR(segment::Segment::Create(files_, PreparedStem(tag), salt, capacity,
+                                                    2 * segment::RecordsMax(capacity),
+                                                    context_->clock.Now()));
   std::uint64_t none = 0;
   if (!b.prepared.compare_exchange_strong(none, tag, std::memory_order_acq_rel)) {
     RemoveSegmentFiles(PreparedStem(tag));  // another process was faster
@@ -325,7 +442,7 @@ absl::Status Log::Populate(std::uint64_t bytes) {
   segment::Segment& segment = *writer_.segment;
   bytes = std::min(bytes, segment.capacity());
   CORDWOOD_RETURN_IF_ERROR(segment.Grow(bytes));
-  writer_.room = std::min(segment.file_bytes(), segment.capacity());
+  SetRoom(0, segment.capacity());
   return segment.Populate(0, bytes);
 }
 

@@ -1,5 +1,6 @@
 #include "cordwood/log/topic_files.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 
@@ -16,6 +17,8 @@ namespace {
 
 constexpr char kIdProperty[] = "topic.id";
 constexpr std::uint64_t kConfigBytesMax = 1 << 20;
+// How often a read-only opener looks through a partition that is being changed meanwhile.
+constexpr int kScansMax = 10;
 
 std::optional<os::Bits128> IdOfHex(absl::string_view hex) {
   os::Bits128 id = {};
@@ -107,6 +110,29 @@ absl::StatusOr<TopicIdentity> ParseTopicConfig(std::string_view text, std::strin
   return absl::DataLossError(absl::StrCat(ToAbsl(path), ": ", config.status().message()));
 }
 
+absl::StatusOr<TopicConfig> AlteredConfig(const TopicConfig& config,
+                                          const std::map<std::string, std::string>& properties) {
+  const auto for_ever = [](absl::string_view name, absl::string_view why) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": cannot be altered: ", why));
+  };
+  std::map<std::string, std::string> all = config.ToProperties();
+  for (const auto& [name, value] : properties) {
+    if (name == kIdProperty) return for_ever(name, "it is what tells this topic from all others");
+    all[name] = value;
+  }
+  CORDWOOD_ASSIGN_OR_RETURN(TopicConfig next, TopicConfig::FromProperties(all));
+  if (next.partitions != config.partitions) {
+    return for_ever("partitions", "CreatePartitions adds some, and says what it does to keys");
+  }
+  if (next.partitioner != config.partitioner) {
+    return for_ever("partitioner", "keys would go to other partitions than before");
+  }
+  if (next.index_interval_bytes != config.index_interval_bytes) {
+    return for_ever("index.interval.bytes", "the indexes that are there were made for it");
+  }
+  return next;
+}
+
 segment::PartitionFiles PartitionFilesIn(const Context& context, std::string_view folder,
                                          std::string_view topic, const TopicIdentity& identity,
                                          int partition) {
@@ -130,20 +156,60 @@ TopicFiles::TopicFiles(std::shared_ptr<const Context> context, std::string_view 
     : context_(std::move(context)),
       name_(name),
       identity_(std::move(identity)),
-      partitions_(identity_.config.partitions),
       control_(std::move(control)),
+      header_(&control_->header()),
       first_block_(&control_->block(0)),
-      slots_(std::make_unique<Slot[]>(static_cast<std::size_t>(partitions_))) {}
+      config_(identity_.config),
+      // Was read before the version is: it is known to be of that one only if there was no
+      // other. Acquire: pairs with the release in ControlFile::BeginConfigChange().
+      config_version_(
+          control_->header().config_version.load(std::memory_order_acquire) == 0 ? 0 : kNoVersion),
+      partitions_(control_->partitions()) {
+  absl::MutexLock lock(&mutex_);
+  all_slots_.push_back(std::make_unique<const Slots>(control_->partitions()));
+  slots_.store(all_slots_.back().get(), std::memory_order_release);
+}
 
 std::shared_ptr<ControlFile> TopicFiles::control() const {
   absl::MutexLock lock(&mutex_);
   return control_;
 }
 
+int TopicFiles::LookForMore() const {
+  // In a forked child a thread of the parent may hold the mutex for ever.
+  if (context_->live->is_open()) {
+    absl::MutexLock lock(&mutex_);
+    LookForMoreLocked();
+  }
+  return partitions_.load(std::memory_order_acquire);
+}
+
+void TopicFiles::LookForMoreLocked() const {
+  control_->LookForMore(*context_->root, TopicFolder(name_) + "/control");
+  const int now = control_->partitions();
+  if (now <= partitions_.load(std::memory_order_relaxed)) return;
+  const Slots& old = *all_slots_.back();
+  if (now > old.count) {
+    // At least twice as many, so that all that are kept are no more than that again.
+    auto slots = std::make_unique<const Slots>(std::max(now, 2 * old.count));
+    for (int i = 0; i < old.count; ++i) {
+      Slot& to = slots->at(i);
+      to.log = old.at(i).log;
+      to.seen.store(old.at(i).seen.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      to.ready.store(old.at(i).ready.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    }
+    // Release: pairs with the acquire in FindLog().
+    slots_.store(slots.get(), std::memory_order_release);
+    all_slots_.push_back(std::move(slots));
+  }
+  partitions_.store(now, std::memory_order_release);
+}
+
 absl::StatusOr<Log*> TopicFiles::OpenSlow(int partition) {
-  if (partition < 0 || partition >= partitions_) {
+  const int count = partitions();
+  if (partition < 0 || partition >= count) {
     return absl::NotFoundError(absl::StrCat("topic ", name_, " has no partition ", partition,
-                                            ": it has ", partitions_, ", from 0"));
+                                            ": it has ", count, ", from 0"));
   }
   // Before the mutex: in a forked child, a thread of the parent may hold it for ever.
   CORDWOOD_RETURN_IF_ERROR(context_->live->Check());
@@ -152,13 +218,12 @@ absl::StatusOr<Log*> TopicFiles::OpenSlow(int partition) {
                                    static_cast<std::uint32_t>(ControlState::kReplaced)) {
     RefreshLocked();
   }
-  Slot& slot = slots_[static_cast<std::size_t>(partition)];
+  Slot& slot = all_slots_.back()->at(partition);
   if (slot.log == nullptr) {
-    CORDWOOD_ASSIGN_OR_RETURN(
-        slot.log,
-        Log::Open(context_,
-                  PartitionFilesIn(*context_, TopicFolder(name_), name_, identity_, partition),
-                  LogConfig::Of(identity_.config), control_, partition));
+    CORDWOOD_ASSIGN_OR_RETURN(slot.log, Log::Open(context_,
+                                                  PartitionFilesIn(*context_, TopicFolder(name_),
+                                                                   name_, identity_, partition),
+                                                  LogConfig::Of(config_), control_, partition));
     // Release: pairs with the acquire in FindLog().
     if (!context_->read_only()) slot.ready.store(slot.log.get(), std::memory_order_release);
   }
@@ -171,19 +236,66 @@ absl::StatusOr<std::shared_ptr<Log>> TopicFiles::OpenLog(int partition) {
 }
 
 std::shared_ptr<Log> TopicFiles::LogIfOpen(int partition) const {
-  if (partition < 0 || partition >= partitions_) return nullptr;
   absl::MutexLock lock(&mutex_);
-  return slots_[static_cast<std::size_t>(partition)].log;
+  const Slots& slots = *all_slots_.back();
+  return partition >= 0 && partition < slots.count ? slots.at(partition).log : nullptr;
 }
 
 std::vector<std::shared_ptr<Log>> TopicFiles::OpenLogs() const {
   std::vector<std::shared_ptr<Log>> logs;
   absl::MutexLock lock(&mutex_);
-  for (int i = 0; i < partitions_; ++i) {
-    const Slot& slot = slots_[static_cast<std::size_t>(i)];
-    if (slot.log != nullptr) logs.push_back(slot.log);
+  const Slots& slots = *all_slots_.back();
+  for (int i = 0; i < slots.count; ++i) {
+    if (slots.at(i).log != nullptr) logs.push_back(slots.at(i).log);
   }
   return logs;
+}
+
+// ---- The config
+
+TopicConfig TopicFiles::config() const {
+  if (!context_->live->is_open()) {
+    // In a forked child a thread of the parent may hold the mutex for ever.
+    if (!mutex_.TryLock()) return identity_.config;
+    TopicConfig last = config_;
+    mutex_.Unlock();
+    return last;
+  }
+  absl::MutexLock lock(&mutex_);
+  RefreshConfigLocked();
+  LookForMoreLocked();
+  TopicConfig config = config_;
+  // The file says so a moment before they are there.
+  config.partitions = partitions_.load(std::memory_order_relaxed);
+  return config;
+}
+
+void TopicFiles::RefreshConfig() const {
+  const std::uint64_t version =
+      header_.load(std::memory_order_acquire)->config_version.load(std::memory_order_relaxed);
+  if (version == config_version_.load(std::memory_order_relaxed) && version % 2 == 0) return;
+  if (!context_->live->is_open()) return;
+  absl::MutexLock lock(&mutex_);
+  RefreshConfigLocked();
+}
+
+void TopicFiles::RefreshConfigLocked() const {
+  // Acquire, and before the file is read: pairs with the releases around its change. What
+  // changes later has another version.
+  const std::uint64_t version = control_->header().config_version.load(std::memory_order_acquire);
+  const bool whole = version % 2 == 0;
+  if ((whole && version == config_version_.load(std::memory_order_relaxed)) || is_deleted()) {
+    return;
+  }
+  const absl::StatusOr<TopicIdentity> now = ReadConfig(*context_->root, name_);
+  if (!now.ok() || now->id != identity_.id) return;
+  config_ = now->config;
+  const LogConfig of_logs = LogConfig::Of(config_);
+  const Slots& slots = *all_slots_.back();
+  for (int i = 0; i < slots.count; ++i) {
+    if (slots.at(i).log != nullptr) slots.at(i).log->SetConfig(of_logs);
+  }
+  config_version_.store(whole ? version : kNoVersion, std::memory_order_relaxed);
 }
 
 bool TopicFiles::is_deleted() const {
@@ -218,18 +330,22 @@ bool TopicFiles::RefreshLocked() {
   }
   absl::StatusOr<std::shared_ptr<ControlFile>> now =
       ControlFile::Open(*context_->root, path, identity_.id, os::Access::kRead);
-  if (!now.ok() || (*now)->partitions() != partitions_ ||
+  if (!now.ok() || (*now)->partitions() < partitions_.load(std::memory_order_relaxed) ||
       !(*now)->IsWorthTrying(context_->boot_id)) {
     return false;
   }
   replaced_.push_back(std::move(control_));
   control_ = *std::move(now);
+  header_.store(&control_->header(), std::memory_order_release);
   first_block_.store(&control_->block(0), std::memory_order_release);
-  for (int i = 0; i < partitions_; ++i) {
-    Slot& slot = slots_[static_cast<std::size_t>(i)];
+  config_version_.store(kNoVersion, std::memory_order_relaxed);
+  const Slots& slots = *all_slots_.back();
+  for (int i = 0; i < slots.count; ++i) {
+    Slot& slot = slots.at(i);
     if (slot.log != nullptr) replaced_.push_back(std::move(slot.log));
     slot.log = nullptr;
   }
+  LookForMoreLocked();
   return true;
 }
 
@@ -239,8 +355,9 @@ absl::StatusOr<std::shared_ptr<ControlFile>> OpenControlReadOnly(
   const std::string folder = TopicFolder(name);
   absl::StatusOr<std::shared_ptr<ControlFile>> control =
       ControlFile::Open(*context->root, folder + "/control", identity.id, os::Access::kRead);
-  const bool fits = control.ok() && (*control)->partitions() == identity.config.partitions;
-  if (fits) {
+  // It may have fewer partitions than the config, while some are added.
+  const int known = control.ok() ? (*control)->partitions() : 0;
+  if (control.ok()) {
     if ((*control)->IsWorthTrying(context->boot_id)) return control;
     const CleanEntry now = CleanEntry::Of(**control);
     for (const CleanEntry& entry : ReadCleanMarker(*context->root)) {
@@ -255,10 +372,14 @@ absl::StatusOr<std::shared_ptr<ControlFile>> OpenControlReadOnly(
     input.files = PartitionFilesIn(*context, folder, name, identity, i);
     input.segment_bytes = LogConfig::Of(identity.config).segment_bytes;
     input.read_only = true;
-    if (fits) input.control = WatermarksOf((*control)->block(i));
-    CORDWOOD_ASSIGN_OR_RETURN(const RecoveredPartition recovered,
-                              RecoverPartition(*context, input));
-    partitions.push_back(recovered.watermarks);
+    if (i < known) input.control = WatermarksOf((*control)->block(i));
+    absl::StatusOr<RecoveredPartition> recovered = RecoverPartition(*context, input);
+    // A file that was listed is gone: somebody has come who recovers, compacts or trims.
+    for (int n = 1; absl::IsNotFound(recovered.status()) && n < kScansMax; ++n) {
+      recovered = RecoverPartition(*context, input);
+    }
+    if (!recovered.ok()) return recovered.status();
+    partitions.push_back(recovered->watermarks);
   }
   return ControlFile::MakePrivate(identity.id, partitions);
 }

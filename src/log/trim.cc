@@ -6,37 +6,63 @@
 #include "absl/strings/str_cat.h"
 #include "cordwood/log/cursor.h"
 #include "cordwood/log/log.h"
+#include "cordwood/log/maintenance_lock.h"
 #include "cordwood/log/start_file.h"
 #include "cordwood/status_macros.h"
 #include "log/turn.h"
 
 namespace cordwood::log {
+namespace {
+
+// For another who moves the start or removes files.
+constexpr absl::Duration kTrimTimeout = absl::Seconds(60);
+
+}  // namespace
+
+absl::Status Log::Trim(Offset new_start) {
+  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
+  CORDWOOD_RETURN_IF_ERROR(CheckState());
+  if (InFill()) return InFillError();
+  // The end only grows: what is not past it now will not be.
+  if (const Offset end = end_offset(); new_start < 0 || new_start > end) {
+    return Where(
+        absl::OutOfRangeError(absl::StrCat(name().topic, "-", partition_, ": Trim(", new_start,
+                                           ") is not in [", start_offset(), ", ", end, "]")),
+        new_start);
+  }
+  if (new_start <= start_offset()) return absl::OkStatus();
+  CORDWOOD_ASSIGN_OR_RETURN(const std::optional<MaintenanceLock> lock,
+                            MaintenanceLock::Take(*context_, files_, MaintenanceLock::kFiles,
+                                                  DeadlineAfter(kTrimTimeout)));
+  if (!lock) {
+    return Where(absl::DeadlineExceededError(absl::StrCat(
+        name().topic, "-", partition_, ": Trim(", new_start,
+        ") waited for another process that removes or compacts files, and may be stopped; ",
+        context_->owners->DescribeHolders(), " have the directory open")));
+  }
+  return MoveStart(new_start, GapReason::kTrim);
+}
 
 // Rule 24: the slot is on the disk before the word in the control page moves, and that
 // before any file goes. After a power cut the start is never lower than what was told.
-absl::Status Log::Trim(Offset new_start) {
-  CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
-  {
-    Turn turn(*this);
-    CORDWOOD_RETURN_IF_ERROR(turn.Take(absl::Seconds(60)));
-    ControlBlock& b = block();
-    const Offset end = ReadTail(b).end();
-    if (new_start < 0 || new_start > end) {
-      return Where(
-          absl::OutOfRangeError(absl::StrCat(name().topic, "-", partition_, ": Trim(", new_start,
-                                             ") is not in [", start_offset(), ", ", end, "]")),
-          new_start);
-    }
-    if (new_start <= start_offset()) return absl::OkStatus();
-    CORDWOOD_RETURN_IF_ERROR(WriteStartFile(files_, {new_start, GapReason::kTrim}));
-    b.start_reason.store(static_cast<std::uint32_t>(GapReason::kTrim), std::memory_order_relaxed);
-    // Release: pairs with the acquire in start_offset().
-    b.start.store(new_start, std::memory_order_release);
-  }
+absl::Status Log::MoveStart(Offset new_start, GapReason reason) {
+  CORDWOOD_RETURN_IF_ERROR(CheckState());  // of a deleted topic nothing is written any more
+  ControlBlock& b = block();
+  if (new_start <= start_offset()) return absl::OkStatus();
+  CORDWOOD_RETURN_IF_ERROR(context_->WithReserve([&] {
+    return UpdateStartFile(files_, [&](Start& start) {
+      start.offset = new_start;
+      start.reason = reason;
+    });
+  }));
+  b.start_reason.store(static_cast<std::uint32_t>(reason), std::memory_order_relaxed);
+  // Release: pairs with the acquire in start_offset().
+  b.start.store(new_start, std::memory_order_release);
   return RemoveBelowStart();
 }
 
 absl::Status Log::RemoveBelowStart() {
+  CORDWOOD_RETURN_IF_ERROR(CheckState());  // the files of a deleted topic may be another's
   const TailView tail = ReadTail(block());
   const Offset start = start_offset();
   absl::MutexLock lock(&mutex_);
@@ -45,6 +71,9 @@ absl::Status Log::RemoveBelowStart() {
   for (auto it = sealed_.begin(); it != sealed_.end(); ++it) {
     const Offset next = std::next(it) != sealed_.end() ? std::next(it)->base : tail.base;
     if (next > start) break;
+    // The next may be the leftover of a roll that was cut off, and lie inside this one. Of a
+    // damaged one nothing can be read.
+    if ((it->known || OpenSealed(*it).ok()) && it->next > start) break;
     std::erase_if(unsynced_, [&](const auto& held) { return held->base() == it->base; });
     RemoveSegmentFiles(segment::SegmentFileName(it->base, ""));
     listed_ = false;
@@ -58,46 +87,51 @@ absl::StatusOr<Offset> Log::OffsetForTime(std::int64_t time_ns) {
   for (;;) {
     const TailView tail = ReadTail(block());
     if (from >= tail.end()) return tail.end();
-    CORDWOOD_ASSIGN_OR_RETURN(const Located located, Locate(from));
+    const absl::StatusOr<Located> found = Locate(from);
+    if (const Offset start = start_offset(); !found.ok() && from < start) {
+      from = start;  // it has moved past us
+      continue;
+    }
+    CORDWOOD_RETURN_IF_ERROR(found.status());
+    const Located& located = *found;
     if (located.segment == nullptr) {
       from = located.gap_to;
       continue;
     }
     // A sealed segment says the largest timestamp in it: most need not be looked into.
-    Offset next = tail.end();
     bool worth_it = true;
     if (!located.active) {
       const auto seal = located.segment->ReadSeal();
-      next = seal ? seal->next : next;
       worth_it = !seal || seal->largest_timestamp >= time_ns;
     }
     if (worth_it) {
-      CORDWOOD_ASSIGN_OR_RETURN(const std::optional<Offset> found,
-                                FindTimeIn(*located.segment, located.limit, time_ns, from));
-      if (found) return *found;
+      CORDWOOD_ASSIGN_OR_RETURN(const std::optional<Offset> at, FindTimeIn(located, time_ns, from));
+      if (at) return *at;
     }
-    if (located.active) return next;
-    from = std::max(next, from + 1);
+    if (located.active) return located.next;
+    from = std::max(located.next, from + 1);
   }
 }
 
-absl::StatusOr<std::optional<Offset>> Log::FindTimeIn(segment::Segment& segment,
-                                                      std::uint64_t limit, std::int64_t time_ns,
+absl::StatusOr<std::optional<Offset>> Log::FindTimeIn(const Located& located, std::int64_t time_ns,
                                                       Offset from) {
+  const segment::Segment& segment = *located.segment;
   Offset at = from;
+  segment::CheckedFrame frame;
   if (const segment::Index* index = segment.index(); index != nullptr) {
     // Before the last entry whose timestamps are all earlier there is nothing to find.
     if (const auto i = index->LastBeforeTime(time_ns, index->Count())) {
       const auto entry = index->At(*i);
-      if (entry && entry->position < limit) at = std::max(at, segment.base() + entry->offset_delta);
+      // The frame says its own offset: that of an index that is not sealed may be damaged.
+      if (entry && entry->position < located.limit &&
+          segment::CheckFrame(segment.key(), segment.data(), entry->position, located.limit, false,
+                              frame) == segment::FrameState::kValid) {
+        at = std::max(at, frame.header.offset);
+      }
     }
   }
-  const TailView tail = ReadTail(block());
-  const auto seal = segment.ReadSeal();
-  const Offset end = segment.salt_tag() == tail.salt ? tail.end() : seal ? seal->next : tail.end();
   Cursor cursor(shared_from_this(), at);
-  cursor.set_end(end);
-  segment::CheckedFrame frame;
+  cursor.set_end(located.next);
   for (;;) {
     switch (cursor.Next(frame)) {
       case Cursor::Step::kRecord:

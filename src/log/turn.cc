@@ -10,10 +10,10 @@ absl::Status InFillError() {
       "a call on cordwood from inside AppendInPlace's fill; make it after fill has returned");
 }
 
-absl::Status Log::Turn::WaitForIt(Log& log, absl::Duration timeout) {
+absl::Status Log::Turn::WaitForIt(Log& log, std::int64_t deadline_ns) {
   ControlBlock& block = log.block();
   const os::LockOwners& owners = *log.context_->owners;
-  switch (block.lock.Lock(owners, DeadlineAfter(timeout))) {
+  switch (block.lock.Lock(owners, deadline_ns)) {
     case os::LockResult::kAcquired:
       return absl::OkStatus();
     case os::LockResult::kTakenOver:

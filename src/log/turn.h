@@ -36,6 +36,22 @@ inline std::int64_t DeadlineAfter(absl::Duration timeout) {
   return ns > kNever - now ? kNever : now + ns;
 }
 
+// One append with its options, and when it gives up, whatever it waits for. The clock is read
+// when it waits for the first time.
+class AppendCall {
+ public:
+  explicit AppendCall(const AppendOptions& options) : options_(options) {}
+  const AppendOptions& options() const { return options_; }
+  std::int64_t deadline_ns() {
+    if (deadline_ns_ < 0) deadline_ns_ = DeadlineAfter(options_.timeout);
+    return deadline_ns_;
+  }
+
+ private:
+  const AppendOptions& options_;
+  std::int64_t deadline_ns_ = -1;
+};
+
 class Log::Turn {
  public:
   explicit Turn(Log& log) : log_(log) {}
@@ -46,15 +62,11 @@ class Log::Turn {
   }
 
   // kDeadlineExceeded names the holder; nothing has happened then.
+  absl::Status Take(AppendCall& call) {
+    return TakeBy([&] { return call.deadline_ns(); });
+  }
   absl::Status Take(absl::Duration timeout) {
-    if (ABSL_PREDICT_FALSE(InFill())) return InFillError();
-    if (ABSL_PREDICT_FALSE(!log_.block().lock.TryLock(*log_.context_->owners))) {
-      if (absl::Status status = WaitForIt(log_, timeout); !status.ok()) return status;
-    }
-    held_ = true;
-    // After the lock is held: a Close() that finds it free has set the flag before.
-    if (ABSL_PREDICT_FALSE(!log_.context_->live->is_open())) return log_.context_->live->Check();
-    return log_.CheckState();
+    return TakeBy([&] { return DeadlineAfter(timeout); });
   }
 
   void Release() {
@@ -67,8 +79,21 @@ class Log::Turn {
   }
 
  private:
+  // `deadline_ns` is asked only if it has to wait.
+  template <class DeadlineNs>
+  absl::Status TakeBy(DeadlineNs deadline_ns) {
+    if (ABSL_PREDICT_FALSE(InFill())) return InFillError();
+    if (ABSL_PREDICT_FALSE(!log_.block().lock.TryLock(*log_.context_->owners))) {
+      if (absl::Status status = WaitForIt(log_, deadline_ns()); !status.ok()) return status;
+    }
+    held_ = true;
+    // After the lock is held: a Close() that finds it free has set the flag before.
+    if (ABSL_PREDICT_FALSE(!log_.context_->live->is_open())) return log_.context_->live->Check();
+    return log_.CheckState();
+  }
+
   // Static, so that a turn need not have an address and lives in registers.
-  static absl::Status WaitForIt(Log& log, absl::Duration timeout);
+  static absl::Status WaitForIt(Log& log, std::int64_t deadline_ns);
   static void RingNews(Log& log);
 
   Log& log_;

@@ -5,7 +5,9 @@
 
 #include <string>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "cordwood/os/storage.h"
 
 namespace cordwood::os {
 namespace {
@@ -57,17 +59,32 @@ Meaning MeaningOf(int error) {
   }
 }
 
+// What Linux says of a block that cannot be read (block/blk-core.c), and file systems of one whose
+// checksum does not hold.
+bool IsOfTheDisk(int error) {
+  return error == EIO || error == ENODATA || error == EILSEQ || error == EREMOTEIO ||
+         error == EBADMSG || error == EUCLEAN;
+}
+
 }  // namespace
 
 absl::Status ErrnoStatus(int error, std::string_view operation, std::string_view path) {
   const Meaning meaning = MeaningOf(error);
   const char* name = strerrorname_np(error);
-  return absl::Status(
+  absl::Status status(
       meaning.code,
       absl::StrCat(absl::string_view(operation.data(), operation.size()), " ",
                    absl::string_view(path.data(), path.size()), ": ",
                    name == nullptr ? "errno " : name, name == nullptr ? std::to_string(error) : "",
                    " (", strerrordesc_np(error), ")", meaning.advice));
+  if (error == ENOSPC || error == EDQUOT) status.SetPayload(kReasonUrl, absl::Cord(kDiskFull));
+  if (IsOfTheDisk(error)) status.SetPayload(kReasonUrl, absl::Cord(kUnreadable));
+  return status;
+}
+
+bool IsUnreadable(const absl::Status& status) {
+  const auto payload = status.GetPayload(kReasonUrl);
+  return payload && *payload == kUnreadable;
 }
 
 }  // namespace cordwood::os

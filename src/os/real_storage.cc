@@ -119,7 +119,8 @@ class RealFile final : public File {
   absl::StatusOr<FileInfo> Info() override {
     struct stat info;
     if (fstat(fd_.get(), &info) != 0) return ErrnoStatus(errno, "fstat", path_);
-    return FileInfo{static_cast<std::uint64_t>(info.st_size), info.st_ino, info.st_dev};
+    return FileInfo{static_cast<std::uint64_t>(info.st_size), info.st_ino, info.st_dev,
+                    static_cast<int>(info.st_mode & 0777)};
   }
 
   absl::StatusOr<std::size_t> ReadAt(void* to, std::size_t bytes, std::uint64_t position) override {
@@ -320,6 +321,9 @@ class RealFolder final : public Folder {
   absl::Status RenameNew(std::string_view from, std::string_view to) override {
     return RenameWith(from, to, RENAME_NOREPLACE);
   }
+  absl::Status Exchange(std::string_view a, std::string_view b) override {
+    return RenameWith(a, b, RENAME_EXCHANGE);
+  }
 
   absl::Status Unlink(std::string_view path) override { return Remove(path, 0, "unlink"); }
   absl::Status RemoveFolder(std::string_view path) override {
@@ -370,10 +374,14 @@ class RealFolder final : public Folder {
         {0x786f4256, "vboxsf", true, false},
     };
     const auto magic = static_cast<std::uint32_t>(info.f_type);
+    FileSystemInfo found = {.name = absl::StrCat("type ", absl::Hex(magic))};
     for (const Known& known : kKnown) {
-      if (known.magic == magic) return FileSystemInfo{known.name, known.shared, known.in_memory};
+      if (known.magic == magic) found = {known.name, known.shared, known.in_memory};
     }
-    return FileSystemInfo{absl::StrCat("type ", absl::Hex(magic)), false, false};
+    const auto free_blocks = static_cast<std::int64_t>(info.f_bavail);
+    const auto block_bytes = static_cast<std::int64_t>(info.f_bsize);
+    if (info.f_blocks != 0) found.free_bytes = free_blocks * block_bytes;
+    return found;
   }
 
  private:
@@ -460,17 +468,18 @@ class RealStorage final : public Storage {
     }
     Fd fd(Retry([&] { return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
     if (fd.get() < 0) return ErrnoStatus(errno, "open", path.string());
-    if (made) {
-      if (fchmod(fd.get(), static_cast<mode_t>(mode)) != 0) {
-        return ErrnoStatus(errno, "chmod", path.string());
-      }
-      // The new name in its parent.
-      const Fd parent(openat(fd.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      if (parent.get() >= 0 && fsync(parent.get()) != 0) {
-        return ErrnoStatus(errno, "fsync of the parent of", path.string());
-      }
+    if (made && fchmod(fd.get(), static_cast<mode_t>(mode)) != 0) {
+      return ErrnoStatus(errno, "chmod", path.string());
     }
-    return std::make_unique<RealFolder>(std::move(fd), path.string(), options.file_mode);
+    Fd parent(options.create ? openat(fd.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1);
+    auto folder = std::make_unique<RealFolder>(std::move(fd), path.string(), options.file_mode);
+    if (parent.get() < 0) return folder;
+    // The name in its parent. Of one in which nothing is, the maker may have died before that.
+    CORDWOOD_ASSIGN_OR_RETURN(const std::vector<FolderEntry> entries, folder->List(""));
+    if (entries.empty() && fsync(parent.get()) != 0) {
+      return ErrnoStatus(errno, "fsync of the parent of", path.string());
+    }
+    return folder;
   }
 
   std::int64_t NowNanos() override { return ReadClock(CLOCK_REALTIME); }
@@ -512,6 +521,8 @@ class RealStorage final : public Storage {
 
 }  // namespace
 }  // namespace os
+
+std::int64_t Storage::ElapsedNanos() { return os::ReadClock(CLOCK_BOOTTIME); }
 
 std::shared_ptr<Storage> Storage::OperatingSystem() {
   // Stateless, so the one that all share is no hidden state.

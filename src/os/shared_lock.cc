@@ -48,6 +48,13 @@ absl::StatusOr<std::unique_ptr<LockOwners>> LockOwners::Claim(Folder& root, std:
   // The table is mapped from another open than the one that holds the slot: a child that
   // is forked inherits this map, and must not keep the lock with it.
   CORDWOOD_ASSIGN_OR_RETURN(owners->probe_, root.OpenFile("locks", OpenMode::kReadWrite));
+  CORDWOOD_ASSIGN_OR_RETURN(const FileInfo held, file->Info());
+  CORDWOOD_ASSIGN_OR_RETURN(const FileInfo probed, owners->probe_->Info());
+  if (held.inode != probed.inode || held.device != probed.device) {
+    // Which may be shorter than the table, too: a store past its end is a SIGBUS.
+    return absl::UnavailableError(
+        absl::StrCat(root.path(), "/locks: another file has taken its name; open again"));
+  }
   CORDWOOD_ASSIGN_OR_RETURN(owners->table_, owners->probe_->Map(kFileBytes, Access::kReadWrite));
   std::byte* data = owners->table_->data();
   reinterpret_cast<std::atomic<std::uint64_t>*>(data)->store(kMagic, std::memory_order_relaxed);
@@ -77,9 +84,21 @@ absl::StatusOr<std::unique_ptr<LockOwners>> LockOwners::Claim(Folder& root, std:
                                                    " slots are taken: close one of the opens"));
 }
 
+absl::StatusOr<std::unique_ptr<LockOwners>> LockOwners::Observe(Folder& root) {
+  auto owners = std::unique_ptr<LockOwners>(new LockOwners());
+  CORDWOOD_ASSIGN_OR_RETURN(owners->probe_, root.OpenFile("locks", OpenMode::kRead));
+  CORDWOOD_ASSIGN_OR_RETURN(const FileInfo info, owners->probe_->Info());
+  if (info.size < kFileBytes) {
+    return absl::DataLossError(absl::StrCat(root.path(), "/locks: shorter than its table"));
+  }
+  CORDWOOD_ASSIGN_OR_RETURN(owners->table_, owners->probe_->Map(kFileBytes, Access::kRead));
+  owners->slots_ = reinterpret_cast<Slot*>(owners->table_->data() + kTableAt);
+  return owners;
+}
+
 bool LockOwners::IsDead(std::uint32_t word) const {
   const std::uint32_t slot = SlotOf(word);
-  if ((word & 0xffff) == 0 || slot >= kSlots) return false;
+  if (slot >= kSlots) return true;  // no owner ever wrote that
   const std::uint32_t now = slots_[slot].generation.load(std::memory_order_seq_cst);
   if ((now & kGenerationMask) != GenerationOf(word)) return true;
   // An error says nothing about the owner, so it counts as alive.

@@ -44,7 +44,7 @@ bool IsValid(const SegmentHeader& header) {
   return header.magic == kSegmentMagic && header.version == kFormatVersion &&
          header.checksum == ChecksumOf(header) && header.capacity >= kFirstFrame &&
          header.capacity <= kSegmentBytesMax && header.capacity % 8 == 0 &&
-         header.offset_span <= 4 * RecordsMax(kSegmentBytesMax);
+         header.offset_span <= kOffsetSpanMax && header.compacted_next >= 0;
 }
 
 bool IsValid(const Seal& seal, const os::Bits128& salt) {

@@ -11,8 +11,6 @@ namespace cordwood::segment {
 namespace {
 
 constexpr std::size_t kEntriesAtFirst = 64;
-constexpr std::size_t kOffsetEntryBytes = 8;
-constexpr std::size_t kTimeEntryBytes = 16;
 
 absl::Status CreateOne(os::Folder& root, const std::string& path, std::uint64_t magic,
                        const os::Bits128& salt, std::size_t entry_bytes) {
@@ -89,6 +87,11 @@ absl::StatusOr<std::unique_ptr<Index>> Index::Open(os::Folder& root, const std::
   return index;
 }
 
+void Index::Fetch() const {
+  offset_map_->Fetch(0, kHeaderBytes + room() * kOffsetEntryBytes);
+  time_map_->Fetch(0, kHeaderBytes + room() * kTimeEntryBytes);
+}
+
 absl::Status Index::SetRoom(os::File& offset_file, os::File& time_file) {
   CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo offsets, offset_file.Info());
   CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo times, time_file.Info());
@@ -129,11 +132,21 @@ void Index::Refresh(os::Folder& root, const std::string& stem) {
   if (offset_file.ok() && time_file.ok()) SetRoom(**offset_file, **time_file).IgnoreError();
 }
 
+std::uint32_t Index::TimeCheck(const os::Bits128& salt, std::int64_t largest_before,
+                               std::uint64_t position) {
+  struct {
+    os::Bits128 salt;
+    std::int64_t largest_before;
+    std::uint64_t position;
+  } const bytes = {salt, largest_before, position};
+  return static_cast<std::uint32_t>(os::Hash64(&bytes, sizeof bytes));
+}
+
 void Index::Clear(std::size_t i) {
   // All of them: after a power cut some may stand behind a page that was lost.
   for (; i < room(); ++i) {
     offsets()[i].store(0, std::memory_order_release);
-    times()[i].position.store(0, std::memory_order_release);
+    times()[i].position_and_check.store(0, std::memory_order_release);
   }
 }
 
@@ -155,11 +168,12 @@ std::optional<IndexEntry> Index::At(std::size_t i) const {
   if (i >= room()) return std::nullopt;
   const std::uint64_t word = offsets()[i].load(std::memory_order_acquire);
   const std::uint64_t position = (word >> 32) * 8;
-  if (position < kFirstFrame || times()[i].position.load(std::memory_order_acquire) != position) {
-    return std::nullopt;
-  }
-  return IndexEntry{static_cast<std::uint32_t>(word), position,
-                    times()[i].largest_before.load(std::memory_order_relaxed)};
+  if (position < kFirstFrame) return std::nullopt;
+  const std::uint64_t time_word = times()[i].position_and_check.load(std::memory_order_acquire);
+  const std::int64_t before = times()[i].largest_before.load(std::memory_order_relaxed);
+  const std::uint64_t check = TimeCheck(salt_, before, position);
+  if (time_word != (position | check << 32)) return std::nullopt;
+  return IndexEntry{static_cast<std::uint32_t>(word), position, before};
 }
 
 template <class Before>

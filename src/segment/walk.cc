@@ -1,18 +1,47 @@
 #include "cordwood/segment/walk.h"
 
 #include <algorithm>
-
-#include "cordwood/segment/frame.h"
+#include <cstring>
 
 namespace cordwood::segment {
+
+FrameState CheckFrameOf(const Segment& segment, std::uint64_t position, std::uint64_t limit,
+                        bool verify_body, CheckedFrame& frame) {
+  if (limit - position >= kFrameHeaderBytes) {
+    segment.Fetch(position, position + kFrameHeaderBytes);
+    FrameHeader header;
+    std::memcpy(&header, segment.data() + position, sizeof header);
+    // A length is believed only when it is proven.
+    if (HeaderCheck(MixHeader(segment.key(), position, header)) == header.check) {
+      const std::uint64_t bytes = header.bytes_and_flags & ~kFlagsMask;
+      segment.Fetch(position, position + std::min(bytes, limit - position));
+    }
+  }
+  return CheckFrame(segment.key(), segment.data(), position, limit, verify_body, frame);
+}
+
+RestOfFile LookAtRest(const Segment& segment, std::uint64_t from) {
+  constexpr std::uint64_t kStep = 64 << 10;
+  RestOfFile rest;
+  const std::uint64_t end = segment.file_bytes();
+  for (; from < end; from += std::min(kStep, end - from)) {
+    const std::uint64_t to = from + std::min(kStep, end - from);
+    segment.Fetch(from, to);
+    for (std::uint64_t at = from; at < to; ++at) {
+      if (segment.data()[at] == std::byte{0}) continue;
+      ++rest.bytes;
+      rest.end = at + 1;
+    }
+  }
+  return rest;
+}
 
 FramesEnd WalkFrames(const Segment& segment, std::uint64_t limit, Offset below) {
   FramesEnd end = {.next = segment.base()};
   limit = std::min(limit, segment.file_bytes());
   CheckedFrame frame;
   while (end.position < limit &&
-         CheckFrame(segment.key(), segment.data(), end.position, limit, true, frame) ==
-             FrameState::kValid &&
+         CheckFrameOf(segment, end.position, limit, true, frame) == FrameState::kValid &&
          frame.header.offset >= end.next && frame.header.offset < below) {
     end.position += frame.frame_bytes;
     end.next = frame.header.offset + 1;

@@ -17,6 +17,7 @@
 #include "cordwood/broker.h"
 #include "cordwood/consumer.h"
 #include "tests/catch.h"
+#include "tests/support/broker_fixture.h"
 #include "tests/support/child.h"
 #include "tests/support/failing_storage.h"
 #include "tests/support/temp_dir.h"
@@ -27,11 +28,9 @@ namespace {
 namespace fs = std::filesystem;
 using testing::Child;
 using testing::FailingStorage;
+using testing::kQuiet;
+using testing::OpenQuiet;
 using testing::TempDir;
-
-const BrokerOptions kQuiet = {.background_threads = false};
-
-Broker OpenQuiet(const fs::path& path) { return Broker::Open(path, kQuiet).value(); }
 
 // The records of a partition whose n-th value is n; less if one is not.
 std::uint32_t CountInOrder(const Partition& partition) {
@@ -121,14 +120,9 @@ TEST_CASE("Rules 21, 22, 27: killed at any operation on a file, nothing that was
     constexpr std::uint32_t kMade = 1000, kDeleted = 1001, kClosed = 1002;
     Child child([&](Child& parent) {
       const auto storage = FailingStorage::Make();
-      int count = 0;
-      storage->Before([&](const FailingStorage::Operation&) {
-        if (++count == dies_at) raise(SIGKILL);
-      });
-      BrokerOptions options = kQuiet;
-      options.storage = storage;
+      storage->DieBefore(dies_at);
       {
-        Broker broker = Broker::Open(dir / "data", options).value();
+        Broker broker = OpenQuiet(dir / "data", storage);
         Partition log = broker.CreateTopic("t", {.segment_bytes = 4096}).value().partition(0);
         for (std::uint32_t i = 0; i < 60; ++i) {
           if (AppendNumbers(log, i, i + 1)) parent.Tell(i + 1);
@@ -223,9 +217,9 @@ TEST_CASE("Rule 40: in a child of a fork every handle says so, and the child ope
 
 TEST_CASE("Broker: Close does not hang on a stopped process that holds everything") {
   TempDir dir;
-  Broker broker = Broker::Open(dir / "data").value();
-  Partition partition = broker.CreateTopic("t").value().partition(0);
+  // Before this process has threads, which a child could inherit in the middle of something.
   Child child([&](Child& parent) {
+    parent.Wait();
     Broker own = OpenQuiet(dir / "data");
     Partition log = own.OpenTopic("t").value().partition(0);
     const absl::Status status = log.AppendInPlace(8192, {},
@@ -237,6 +231,9 @@ TEST_CASE("Broker: Close does not hang on a stopped process that holds everythin
                                     .status();
     parent.Tell(status.ok() ? 2 : 3);
   });
+  Broker broker = Broker::Open(dir / "data").value();
+  Partition partition = broker.CreateTopic("t").value().partition(0);
+  child.Tell(1);
   REQUIRE(child.Wait() == 1);
   child.Stop();
   const absl::Time start = absl::Now();

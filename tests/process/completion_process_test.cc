@@ -1,14 +1,12 @@
 // Workers that finish records in random order, in a process that is killed at any moment.
 
 #include <signal.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
-#include <new>
 #include <random>
 #include <stdexcept>
 #include <utility>
@@ -17,6 +15,7 @@
 #include "cordwood/cordwood.h"
 #include "tests/catch.h"
 #include "tests/support/child.h"
+#include "tests/support/shared_by_forks.h"
 #include "tests/support/shuffled_workers.h"
 #include "tests/support/temp_dir.h"
 
@@ -24,6 +23,7 @@ namespace cordwood::completion_process_test {
 namespace {
 
 using testing::Child;
+using testing::SharedByForks;
 using testing::ShuffledWorkers;
 using testing::TempDir;
 
@@ -56,24 +56,6 @@ struct Shared {
 };
 static_assert(std::atomic<std::int64_t>::is_always_lock_free);
 static_assert(std::atomic<bool>::is_always_lock_free);
-
-class SharedPage {
- public:
-  SharedPage() {
-    void* const at =
-        mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED) throw std::runtime_error("mmap");
-    shared_ = new (at) Shared();
-  }
-  SharedPage(const SharedPage&) = delete;
-  SharedPage& operator=(const SharedPage&) = delete;
-  ~SharedPage() { munmap(shared_, sizeof(Shared)); }
-
-  Shared& operator*() const { return *shared_; }
-
- private:
-  Shared* shared_;
-};
 
 // ---- What the children do; the parent never opens a broker
 
@@ -137,7 +119,7 @@ TEST_CASE("Completion: workers killed at random, and no commit passed an unfinis
   std::mt19937 random(seed);
   const TempDir dir;
   const std::filesystem::path data = dir / "data";
-  const SharedPage page;
+  const SharedByForks<Shared> page;
   Shared& shared = *page;
   REQUIRE(Child([&](Child& parent) {
             FillLog(data);

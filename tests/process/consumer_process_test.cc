@@ -1,47 +1,29 @@
 // Consumers in several processes: following live, and what a killed one leaves.
 
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <functional>
+#include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "cordwood/consumer.h"
+#include "tests/support/child.h"
 #include "tests/support/consumer_fixture.h"
+#include "tests/support/sleeper.h"
 
 namespace cordwood {
 namespace {
 
 using namespace consumer_testing;
+using testing::WaitUntilItSleeps;
 
-// Runs in a process of its own, which opens what it needs itself. Exit code 0: it returned
-// true.
-class Child {
- public:
-  explicit Child(const std::function<bool()>& f) : pid_(fork()) {
-    if (pid_ == 0) _exit(f() ? 0 : 1);
-  }
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
-  ~Child() { Kill(); }
+// What a child tells: that it has got so far; that it is through, and whether all was well.
+constexpr std::uint32_t kSoFar = 1, kWell = 2, kNotWell = 3;
 
-  bool Succeeds() {
-    int status = 0;
-    waitpid(std::exchange(pid_, 0), &status, 0);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-  }
-  void Kill() {
-    if (pid_ == 0) return;
-    kill(pid_, SIGKILL);
-    waitpid(std::exchange(pid_, 0), nullptr, 0);
-  }
-
- private:
-  pid_t pid_;
-};
+// The child's last word comes when what `f` has opened is closed.
+template <class F>
+auto ToldAtItsEnd(F f) {
+  return [f](Child& parent) { parent.Tell(f(parent) ? kWell : kNotWell); };
+}
 
 // Forks before the broker is open, so that the child has no thread of ours.
 struct Directory {
@@ -57,15 +39,6 @@ struct Directory {
   static Consumer Billing(const Broker& broker) {
     return broker.NewConsumer({.group = "billing"}).value();
   }
-  // Until the child has got so far: there is a file of that name.
-  std::filesystem::path Flag(const std::string& name) const { return dir.path() / name; }
-  bool WaitFor(const std::string& name) const {
-    for (int i = 0; i < 1000 && !std::filesystem::exists(Flag(name)); ++i) {
-      absl::SleepFor(absl::Milliseconds(10));
-    }
-    return std::filesystem::exists(Flag(name));
-  }
-  void Tell(const std::string& name) const { std::ofstream(Flag(name)) << "x"; }
 
   TempDir dir;
 };
@@ -74,11 +47,11 @@ struct Directory {
 
 TEST_CASE("Processes: a consumer follows live what another process appends") {
   Directory d;
-  Child reader([&] {
+  Child reader(ToldAtItsEnd([&](Child& parent) {
     Broker broker = d.Open();
     Consumer consumer = d.Billing(broker);
     if (!consumer.Subscribe({"orders"}).ok() || !consumer.Poll(kShort).ok()) return false;
-    d.Tell("reading");
+    parent.Tell(kSoFar);
     absl::Duration slowest;
     for (int seen = 0; seen < 20;) {
       const absl::Time begin = absl::Now();
@@ -88,14 +61,14 @@ TEST_CASE("Processes: a consumer follows live what another process appends") {
       seen += static_cast<int>(batch.size());
     }
     return slowest < absl::Milliseconds(600) && consumer.Commit().ok();
-  });
-  REQUIRE(d.WaitFor("reading"));
+  }));
+  REQUIRE(reader.Wait() == kSoFar);
   Broker broker = d.Open();
   for (int i = 0; i < 20; ++i) {
+    REQUIRE(WaitUntilItSleeps(reader.pid()));
     d.Send(broker, "x");
-    absl::SleepFor(absl::Milliseconds(20));
   }
-  CHECK(reader.Succeeds());
+  CHECK(reader.Wait() == kWell);
   Consumer next = d.Billing(broker);
   REQUIRE(next.Subscribe({"orders"}).ok());
   CHECK(next.Poll(kShort).value().empty());
@@ -103,17 +76,17 @@ TEST_CASE("Processes: a consumer follows live what another process appends") {
 
 TEST_CASE("Processes: a member that is killed is replaced at once, from its last commit") {
   Directory d;
-  Child member([&] {
+  Child member([&](Child& parent) {
     Broker broker = d.Open();
     for (const char* value : {"a", "b", "c"}) d.Send(broker, value);
     Consumer consumer = d.Billing(broker);
-    if (!consumer.Subscribe({"orders"}).ok()) return false;
+    if (!consumer.Subscribe({"orders"}).ok()) return;
     const RecordBatch batch = consumer.Poll(kLong).value();
-    if (batch.size() != 3 || !consumer.Commit(*++batch.begin()).ok()) return false;
-    d.Tell("committed");
-    for (;;) pause();
+    if (batch.size() != 3 || !consumer.Commit(*++batch.begin()).ok()) return;
+    parent.Tell(kSoFar);
+    parent.Wait();
   });
-  REQUIRE(d.WaitFor("committed"));
+  REQUIRE(member.Wait() == kSoFar);
   Broker broker = d.Open();
   Consumer consumer = d.Billing(broker);
   REQUIRE(consumer.Subscribe({"orders"}).ok());
@@ -125,16 +98,16 @@ TEST_CASE("Processes: a member that is killed is replaced at once, from its last
 
 TEST_CASE("Processes: a commit is there after its process, the last one, was killed") {
   Directory d;
-  Child member([&] {
+  Child member([&](Child& parent) {
     Broker broker = d.Open();
     d.Send(broker, "a");
     Consumer consumer = d.Billing(broker);
-    if (!consumer.Subscribe({"orders"}).ok() || !consumer.Poll(kLong).ok()) return false;
-    if (!consumer.Commit().ok()) return false;
-    d.Tell("committed");
-    for (;;) pause();
+    if (!consumer.Subscribe({"orders"}).ok() || !consumer.Poll(kLong).ok()) return;
+    if (!consumer.Commit().ok()) return;
+    parent.Tell(kSoFar);
+    parent.Wait();
   });
-  REQUIRE(d.WaitFor("committed"));
+  REQUIRE(member.Wait() == kSoFar);
   member.Kill();
   Broker broker = d.Open();
   Consumer consumer = d.Billing(broker);
@@ -145,16 +118,16 @@ TEST_CASE("Processes: a commit is there after its process, the last one, was kil
 
 TEST_CASE("Processes: a consumer that sleeps is not held up by one that was killed asleep") {
   Directory d;
-  Child sleeper([&] {
+  Child sleeper([&](Child& parent) {
     Broker broker = d.Open();
     Consumer consumer = broker.NewConsumer().value();
-    if (!consumer.Assign({{"orders", 0}}).ok() || !consumer.Poll(kShort).ok()) return false;
-    d.Tell("asleep");
-    return consumer.Poll(absl::InfiniteDuration()).ok();
+    if (!consumer.Assign({{"orders", 0}}).ok() || !consumer.Poll(kShort).ok()) return;
+    parent.Tell(kSoFar);
+    consumer.Poll(absl::InfiniteDuration()).IgnoreError();
   });
-  REQUIRE(d.WaitFor("asleep"));
+  REQUIRE(sleeper.Wait() == kSoFar);
   Broker broker = d.Open();
-  absl::SleepFor(absl::Milliseconds(50));
+  REQUIRE(WaitUntilItSleeps(sleeper.pid()));
   sleeper.Kill();
   Consumer consumer = broker.NewConsumer().value();
   REQUIRE(consumer.Assign({{"orders", 0}}).ok());
@@ -172,14 +145,15 @@ TEST_CASE("Processes: a consumer that a child inherits answers kFailedPreconditi
   std::optional<Consumer> consumer = d.Billing(broker);
   REQUIRE(consumer->Subscribe({"orders"}).ok());
   REQUIRE(consumer->ReadyFd().ok());
-  Child child([&] {
+  Child child(ToldAtItsEnd([&](Child&) {
     const bool refused =
         consumer->Poll(kShort).status().code() == absl::StatusCode::kFailedPrecondition &&
         consumer->Commit().code() == absl::StatusCode::kFailedPrecondition;
     consumer.reset();  // does not hang, and takes nothing from the parent
     return refused;
-  });
-  CHECK(child.Succeeds());
+  }));
+  CHECK(child.Wait() == kWell);
+  child.Kill();
   CHECK(consumer->Poll(kLong).value().size() == 1);
   CHECK(consumer->assignment().size() == 2);
   CHECK(broker.DescribeGroup("billing").value().state == "Stable");

@@ -2,18 +2,16 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstdlib>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <new>
 #include <random>
 #include <string>
 #include <thread>
@@ -27,6 +25,8 @@
 #include "tests/catch.h"
 #include "tests/support/child.h"
 #include "tests/support/consumer_fixture.h"
+#include "tests/support/shared_by_forks.h"
+#include "tests/support/soak.h"
 
 namespace cordwood {
 namespace {
@@ -37,23 +37,6 @@ using group::GroupStore;
 using group::Member;
 
 constexpr std::int64_t kSecond = 1'000'000'000;
-
-// Memory that processes share which are forked after it was made.
-template <class T>
-class SharedByForks {
- public:
-  SharedByForks()
-      : value_(new (mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-                         0)) T()) {}
-  SharedByForks(const SharedByForks&) = delete;
-  SharedByForks& operator=(const SharedByForks&) = delete;
-  ~SharedByForks() { munmap(static_cast<void*>(value_), sizeof(T)); }
-  T* operator->() const { return value_; }
-  T& operator*() const { return *value_; }
-
- private:
-  T* const value_;
-};
 
 // The group "billing" of the topic "orders", below the consumers.
 struct Below {
@@ -133,6 +116,7 @@ TEST_CASE("Rule 37: one that sleeps on its eventfd hears of the death of another
     parent.Wait();
     while (consumer.assignment().size() != 1) consumer.Poll(absl::Milliseconds(1)).value();
     parent.Tell(1);
+    parent.Wait();  // until it is killed: else it might leave before this process has its own
   });
   const Broker broker = Broker::Open(dir.path() / "data").value();
   Consumer consumer = broker.NewConsumer({.group = "billing"}).value();
@@ -277,9 +261,7 @@ class Worker {
 }  // namespace
 
 TEST_CASE("Groups: 8 members in 4 processes over 64 partitions, stopped and killed at random") {
-  const char* const seconds = std::getenv("CORDWOOD_SOAK_SECONDS");
-  const std::int64_t until =
-      os::MonotonicNanos() + (seconds != nullptr ? std::atoi(seconds) : 60) * kSecond;
+  const std::int64_t until = os::MonotonicNanos() + testing::SoakSeconds() * kSecond;
   const unsigned seed = std::random_device()();
   INFO("seed " << seed);
   std::mt19937 random(seed);

@@ -327,6 +327,14 @@ TEST_CASE("Rule 14: a retire that is killed before its last step is finished by 
   REQUIRE(child.Wait() == 0);  // killed
   child.Kill();
   const std::shared_ptr<log::Log> beside = log.OpenBeside();  // without a map of the old file
+  // A reader need not wait for that writer.
+  log::Cursor before(beside);
+  segment::CheckedFrame frame;
+  for (Offset next = 0; next < 10; ++next) {
+    REQUIRE(before.Next(frame) == log::Cursor::Step::kRecord);
+    CHECK(frame.header.offset == next);
+  }
+  REQUIRE(before.Next(frame) == log::Cursor::Step::kEnd);
   SECTION("one that has the old file mapped appends") {
     REQUIRE(log->Append({.value = "new"}, {}).ok());
   }
@@ -339,7 +347,6 @@ TEST_CASE("Rule 14: a retire that is killed before its last step is finished by 
   }
   for (const auto& reader : {log.get(), beside, log.OpenBeside()}) {
     log::Cursor cursor(reader);
-    segment::CheckedFrame frame;
     Offset next = 0;
     while (cursor.Next(frame) == log::Cursor::Step::kRecord) {
       CHECK(frame.header.offset == next);
@@ -347,6 +354,8 @@ TEST_CASE("Rule 14: a retire that is killed before its last step is finished by 
     }
     CHECK(next == 11);
   }
+  REQUIRE(before.Next(frame) == log::Cursor::Step::kRecord);
+  CHECK(frame.header.offset == 10);
   REQUIRE(log->Flush().ok());
   CHECK(log->durable_offset() == 11);
 }

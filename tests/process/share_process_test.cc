@@ -1,7 +1,6 @@
 // Share consumers in several processes that are killed at any moment.
 
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "tests/support/share_fixture.h"
+#include "tests/support/shared_by_forks.h"
 
 namespace cordwood {
 namespace {
@@ -58,12 +58,6 @@ struct Notes {
     std::copy_n(text.c_str(), std::min(text.size(), sizeof why - 1), why);
   }
 
-  static Notes& Make() {
-    void* page =
-        mmap(nullptr, sizeof(Notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    REQUIRE(page != MAP_FAILED);
-    return *static_cast<Notes*>(page);
-  }
   // Whether that process works no more. Its locks are dropped, and others have its records,
   // before it is a zombie; but after the kernel has marked it as one that exits.
   static bool IsGone(std::int32_t pid) {
@@ -154,7 +148,8 @@ TEST_CASE("Processes: four take 10,000 records, are killed, and each is accepted
   INFO("seed " << seed);
   TempDir dir;
   const std::filesystem::path path = dir.path() / "data";
-  Notes& notes = Notes::Make();
+  const testing::SharedByForks<Notes> shared;
+  Notes& notes = *shared;
   {
     const Broker broker = Broker::Open(path).value();
     const Topic orders = broker.CreateTopic("orders", {.partitions = kPartitions}).value();
@@ -199,7 +194,7 @@ TEST_CASE("Processes: four take 10,000 records, are killed, and each is accepted
       takers.clear();
       for (int i = 0; i < kTakers; ++i) start();
     }
-    usleep(200);
+    usleep(200);  // the pace
   }
   const bool in_time = notes.done != 0;
   notes.done = 1;
@@ -264,7 +259,6 @@ TEST_CASE("Processes: four take 10,000 records, are killed, and each is accepted
   CHECK(wrong_letters == 0);
   CHECK(most <= kDeliveryLimit);
   CHECK(LagOf(broker) == 0);
-  munmap(&notes, sizeof(Notes));
 }
 
 TEST_CASE("Processes: what a killed process held is free at once, not after its lock time") {

@@ -2,16 +2,12 @@
 
 #include <sched.h>
 #include <signal.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <limits>
 #include <memory>
-#include <new>
 #include <random>
 #include <string>
 #include <thread>
@@ -20,19 +16,22 @@
 
 #include "cordwood/os/clock.h"
 #include "cordwood/os/shared_lock.h"
-#include "cordwood/os/storage.h"
 #include "tests/catch.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/child.h"
+#include "tests/support/lock_file.h"
+#include "tests/support/shared_by_forks.h"
 
 namespace cordwood::os::shared_lock_process_test {
 namespace {
 
-constexpr std::int64_t kMillisecond = 1'000'000;
-constexpr std::int64_t kForever = std::numeric_limits<std::int64_t>::max();
+using testing::Child;
+using testing::In;
+using testing::kForever;
+using testing::kMillisecond;
+using testing::LockFile;
+
 // What must happen soon has this long, on a machine that has other things to do.
 constexpr std::int64_t kSoon = 5'000 * kMillisecond;
-
-std::int64_t In(std::int64_t ns) { return MonotonicNanos() + ns; }
 
 // What all processes of a test see.
 struct Page {
@@ -43,83 +42,7 @@ struct Page {
   std::atomic<std::int64_t> breaches;
 };
 
-class SharedPage {
- public:
-  SharedPage() {
-    void* const map =
-        mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED) FAIL("mmap");
-    page_ = new (map) Page{};
-  }
-  SharedPage(const SharedPage&) = delete;
-  SharedPage& operator=(const SharedPage&) = delete;
-  ~SharedPage() { munmap(page_, sizeof(Page)); }
-  Page* operator->() const { return page_; }
-
- private:
-  Page* page_ = nullptr;
-};
-
-class LockFile {
- public:
-  LockFile() : folder_(Storage::OperatingSystem()->OpenFolder(dir_.path(), {}).value()) {
-    folder_->OpenFile("locks", OpenMode::kCreate).value();
-  }
-  std::unique_ptr<LockOwners> Claim() { return LockOwners::Claim(*folder_, 1'000).value(); }
-
- private:
-  testing::TempDir dir_;
-  std::unique_ptr<Folder> folder_;
-};
-
-// A forked child with a pipe each way. It runs f and then waits until it is killed, at the latest
-// when the test is over.
-class Child {
- public:
-  explicit Child(const std::function<void(Child&)>& f) {
-    int down[2], up[2];
-    if (pipe(down) != 0 || pipe(up) != 0) FAIL("pipe");
-    pid_ = fork();
-    in_ = pid_ == 0 ? down[0] : up[0];
-    out_ = pid_ == 0 ? up[1] : down[1];
-    close(pid_ == 0 ? down[1] : down[0]);
-    close(pid_ == 0 ? up[0] : up[1]);
-    if (pid_ != 0) return;
-    f(*this);
-    Wait();
-    _exit(0);
-  }
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
-  ~Child() {
-    if (pid_ > 0) Kill();
-    close(in_);
-    close(out_);
-  }
-
-  // To the other side, and from it; 0 when the other side is gone.
-  void Tell(std::uint32_t word) const { write(out_, &word, sizeof word) == 4 ? void() : void(); }
-  std::uint32_t Wait() const {
-    std::uint32_t word = 0;
-    return read(in_, &word, sizeof word) == sizeof word ? word : 0;
-  }
-
-  pid_t pid() const { return pid_; }
-  void Kill() {
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
-    pid_ = -1;
-  }
-  void Stop() const {
-    kill(pid_, SIGSTOP);
-    waitpid(pid_, nullptr, WUNTRACED);
-  }
-  void Continue() const { kill(pid_, SIGCONT); }
-
- private:
-  pid_t pid_ = -1;
-  int in_ = -1, out_ = -1;
-};
+using SharedPage = testing::SharedByForks<Page>;
 
 // What a child does that takes the lock and tells its word.
 auto LocksAndTells(LockFile& locks, const SharedPage& page) {

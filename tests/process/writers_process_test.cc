@@ -3,10 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstdint>
-#include <cstring>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <random>
@@ -35,17 +34,8 @@ using testing::TempDir;
 constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr AppendOptions kSoon = {.timeout = absl::Milliseconds(200)};
 
-using Path = std::array<char, 256>;
-
-Path PathIn(const TempDir& dir) {
-  Path path = {};
-  const std::string text = (dir.path() / "log").string();
-  std::copy_n(text.c_str(), std::min(text.size(), path.size() - 1), path.data());
-  return path;
-}
-
-Partition OpenPartition(const Path& path) {
-  return Broker::Open(path.data()).value().OpenTopic("t").value().partition(0);
+Partition OpenPartition(const std::filesystem::path& path) {
+  return Broker::Open(path).value().OpenTopic("t").value().partition(0);
 }
 
 struct WriterReport {
@@ -55,10 +45,11 @@ struct WriterReport {
   std::int64_t longest_ns = 0;
 };
 
-// Appends "<name> 0", "<name> 1" and so on, until the parent says a word; then tells how it
-// went. What timed out was not published, and is tried again.
-void WriteUntilTold(const Child& parent, int name) {
-  const Partition partition = OpenPartition(parent.Receive<Path>());
+// Waits for a word. Then appends "<name> 0", "<name> 1" and so on, until the parent says a word;
+// then tells how it went. What timed out was not published, and is tried again.
+void WriteUntilTold(const std::filesystem::path& path, const Child& parent, int name) {
+  parent.Wait();
+  const Partition partition = OpenPartition(path);
   std::atomic<bool> go_on{true};
   std::thread listener([&] {
     parent.Wait();
@@ -80,8 +71,8 @@ void WriteUntilTold(const Child& parent, int name) {
   parent.Send(report);
 }
 
-std::unique_ptr<Child> NewWriter(int name) {
-  return std::make_unique<Child>([name](Child& parent) { WriteUntilTold(parent, name); });
+std::unique_ptr<Child> NewWriter(const std::filesystem::path& path, int name) {
+  return std::make_unique<Child>([=](Child& parent) { WriteUntilTold(path, parent, name); });
 }
 
 WriterReport Finish(const Child& writer) {
@@ -117,13 +108,14 @@ std::map<int, std::int64_t> ReadAll(const Partition& partition) {
 
 TEST_CASE("Writers: three processes, of which one is killed and one stopped for ten seconds") {
   constexpr int kKilled = 0, kStopped = 1, kOther = 2, kParent = 3;
-  const auto killed = NewWriter(kKilled), stopped = NewWriter(kStopped), other = NewWriter(kOther);
-  TempDir dir;
-  const Path path = PathIn(dir);
-  const Broker broker = Broker::Open(path.data()).value();
+  const TempDir dir;
+  const std::filesystem::path path = dir / "log";
+  const auto killed = NewWriter(path, kKilled), stopped = NewWriter(path, kStopped),
+             other = NewWriter(path, kOther);
+  const Broker broker = Broker::Open(path).value();
   const Partition partition =
       broker.CreateTopic("t", {.segment_bytes = 1 << 20}).value().partition(0);
-  for (const auto& writer : {&killed, &stopped, &other}) (*writer)->Send(path);
+  for (const auto& writer : {&killed, &stopped, &other}) (*writer)->Tell(1);
   REQUIRE(partition.WaitForEnd(10'000, absl::Seconds(60)).ok());
   killed->Kill();
   REQUIRE(partition.WaitForEnd(partition.end_offset() + 10'000, absl::Seconds(60)).ok());
@@ -177,16 +169,16 @@ TEST_CASE("Writers: processes that are killed at any moment leave a whole log to
   CAPTURE(seed);
   std::mt19937 random(seed);
   constexpr int kKilled = 20;
+  const TempDir dir;
+  const std::filesystem::path path = dir / "log";
   std::vector<std::unique_ptr<Child>> children;
-  for (int i = 0; i <= kKilled; ++i) children.push_back(NewWriter(i));
-  TempDir dir;
-  const Path path = PathIn(dir);
-  const Broker broker = Broker::Open(path.data()).value();
+  for (int i = 0; i <= kKilled; ++i) children.push_back(NewWriter(path, i));
+  const Broker broker = Broker::Open(path).value();
   const Partition partition =
       broker.CreateTopic("t", {.segment_bytes = 64 << 10}).value().partition(0);
-  children[kKilled]->Send(path);
+  children[kKilled]->Tell(1);
   for (int i = 0; i < kKilled; ++i) {
-    children[static_cast<std::size_t>(i)]->Send(path);
+    children[static_cast<std::size_t>(i)]->Tell(1);
     const auto more = static_cast<Offset>(100 + random() % 2'000);
     REQUIRE(partition.WaitForEnd(partition.end_offset() + more, absl::Seconds(60)).ok());
     children[static_cast<std::size_t>(i)]->Kill();
@@ -202,24 +194,25 @@ TEST_CASE("Writers: processes that are killed at any moment leave a whole log to
 }
 
 TEST_CASE("A million records: every one is read back equal after a kill") {
-  Child child([](Child& parent) {
-    const Partition partition = OpenPartition(parent.Receive<Path>());
+  const TempDir dir;
+  const std::filesystem::path path = dir / "log";
+  Child child([&](Child& parent) {
+    parent.Wait();
+    const Partition partition = OpenPartition(path);
     for (Offset i = 0;; ++i) {
       if (testing::AppendHundred(partition, i).value_or(-1) != i) _exit(1);
       if (i + 1 == kMillion) parent.Tell(1);  // and on, until it is killed
     }
   });
-  TempDir dir;
-  const Path path = PathIn(dir);
   {
-    const Broker broker = Broker::Open(path.data()).value();
+    const Broker broker = Broker::Open(path).value();
     REQUIRE(broker.CreateTopic("t", {.segment_bytes = 16 << 20}).ok());
     REQUIRE(broker.Close().ok());
   }
-  child.Send(path);
+  child.Tell(1);
   REQUIRE(child.Wait() == 1);
   child.Kill();
-  const Broker broker = Broker::Open(path.data()).value();
+  const Broker broker = Broker::Open(path).value();
   CHECK_FALSE(broker.recovery_report().clean);
   const Partition partition = broker.OpenTopic("t").value().partition(0);
   const Offset end = partition.end_offset();

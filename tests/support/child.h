@@ -83,6 +83,7 @@ class Child {
   std::uint32_t Wait() const { return Receive<std::uint32_t>(); }
 
   pid_t pid() const { return pid_; }
+  int in() const { return in_; }  // readable once the other side has said something
   void Kill() {
     kill(pid_, SIGKILL);
     waitpid(pid_, nullptr, 0);

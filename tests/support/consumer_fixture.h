@@ -8,6 +8,8 @@
 #ifndef CORDWOOD_TESTS_SUPPORT_CONSUMER_FIXTURE_H_
 #define CORDWOOD_TESTS_SUPPORT_CONSUMER_FIXTURE_H_
 
+#include <poll.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -18,6 +20,7 @@
 
 #include "cordwood/cordwood.h"
 #include "tests/catch.h"
+#include "tests/support/says.h"
 #include "tests/support/temp_dir.h"
 
 namespace cordwood {
@@ -40,8 +43,9 @@ inline List Values(const RecordBatch& batch) {
   return values;
 }
 
-inline bool Has(const absl::Status& status, const std::string& text) {
-  return std::string(status.message()).find(text) != std::string::npos;
+inline bool IsReadable(int fd, absl::Duration timeout = absl::ZeroDuration()) {
+  pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
+  return poll(&entry, 1, static_cast<int>(absl::ToInt64Milliseconds(timeout))) == 1;
 }
 
 class World {

@@ -1,12 +1,11 @@
 #include "tests/support/failing_storage.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -15,6 +14,8 @@
 
 #include "cordwood/os/clock.h"
 #include "cordwood/status_macros.h"
+#include "tests/support/files.h"
+#include "tests/support/folder_decorator.h"
 
 namespace cordwood::testing {
 namespace {
@@ -22,15 +23,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t kPage = 4096;
-
-std::string ReadAll(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-void WriteAll(const fs::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary).write(bytes.data(), std::ssize(bytes));
-}
 
 // 0: there is no such file.
 std::uint64_t InodeOf(const fs::path& path) {
@@ -229,38 +221,31 @@ class FailingStorage::FailingMapping final : public os::Mapping {
   const std::uint64_t inode_;
 };
 
-class FailingStorage::FailingFile final : public os::File {
+class FailingStorage::FailingFile final : public FileDecorator {
  public:
   FailingFile(std::shared_ptr<Machine> machine, std::unique_ptr<os::File> real, std::string path,
               std::uint64_t inode)
-      : machine_(std::move(machine)),
-        real_(std::move(real)),
+      : FileDecorator(std::move(real)),
+        machine_(std::move(machine)),
         path_(std::move(path)),
         inode_(inode) {}
 
-  absl::StatusOr<os::FileInfo> Info() override { return real_->Info(); }
-  absl::StatusOr<std::size_t> ReadAt(void* to, std::size_t bytes, std::uint64_t at) override {
-    return real_->ReadAt(to, bytes, at);
-  }
   absl::Status WriteAt(const void* from, std::size_t bytes, std::uint64_t at) override {
     CORDWOOD_RETURN_IF_ERROR(machine_->Begin(
         {.op = Op::kWrite, .path = path_, .inode = inode_, .from = at, .to = at + bytes}));
-    CORDWOOD_RETURN_IF_ERROR(real_->WriteAt(from, bytes, at));
+    CORDWOOD_RETURN_IF_ERROR(FileDecorator::WriteAt(from, bytes, at));
     machine_->Resize(inode_, at + bytes);
     return absl::OkStatus();
   }
   absl::Status Allocate(std::uint64_t bytes) override {
     CORDWOOD_RETURN_IF_ERROR(machine_->Begin(
         {.op = Op::kAllocate, .path = path_, .inode = inode_, .from = 0, .to = bytes}));
-    CORDWOOD_RETURN_IF_ERROR(real_->Allocate(bytes));
+    CORDWOOD_RETURN_IF_ERROR(FileDecorator::Allocate(bytes));
     machine_->Resize(inode_, bytes);
     return absl::OkStatus();
   }
-  absl::Status PunchHole(std::uint64_t from, std::uint64_t to) override {
-    return real_->PunchHole(from, to);
-  }
   absl::Status Sync() override {
-    CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, real_->Info());
+    CORDWOOD_ASSIGN_OR_RETURN(const os::FileInfo info, FileDecorator::Info());
     absl::Status status = machine_->Begin(
         {.op = Op::kFileSync, .path = path_, .inode = inode_, .from = 0, .to = info.size});
     if (!status.ok()) {
@@ -268,28 +253,17 @@ class FailingStorage::FailingFile final : public os::File {
       return status;
     }
     std::string bytes(info.size, '\0');
-    CORDWOOD_RETURN_IF_ERROR(real_->ReadAt(bytes.data(), bytes.size(), 0).status());
+    CORDWOOD_RETURN_IF_ERROR(FileDecorator::ReadAt(bytes.data(), bytes.size(), 0).status());
     machine_->Synced(inode_, bytes.data(), 0, bytes.size());
     return absl::OkStatus();
   }
   absl::StatusOr<std::unique_ptr<os::Mapping>> Map(std::size_t bytes, os::Access access) override {
-    CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<os::Mapping> map, real_->Map(bytes, access));
+    CORDWOOD_ASSIGN_OR_RETURN(std::unique_ptr<os::Mapping> map, FileDecorator::Map(bytes, access));
     return std::make_unique<FailingMapping>(machine_, std::move(map), path_, inode_);
-  }
-  absl::StatusOr<bool> TryLock(os::LockKind kind, std::uint64_t byte) override {
-    return real_->TryLock(kind, byte);
-  }
-  absl::Status Unlock(std::uint64_t byte) override { return real_->Unlock(byte); }
-  absl::StatusOr<bool> IsLocked(os::LockKind kind, std::uint64_t byte) override {
-    return real_->IsLocked(kind, byte);
-  }
-  absl::StatusOr<std::unique_ptr<os::LockKeeper>> KeepLocks() override {
-    return real_->KeepLocks();
   }
 
  private:
   const std::shared_ptr<Machine> machine_;
-  const std::unique_ptr<os::File> real_;
   const std::string path_;
   const std::uint64_t inode_;
 };
@@ -329,6 +303,9 @@ class FailingStorage::FailingFolder final : public os::Folder {
   }
   absl::Status RenameNew(std::string_view from, std::string_view to) override {
     return Move(from, to, /*replace=*/false);
+  }
+  absl::Status Exchange(std::string_view, std::string_view) override {
+    return absl::UnimplementedError("not simulated");
   }
   absl::Status Unlink(std::string_view path) override {
     CORDWOOD_RETURN_IF_ERROR(machine_->Begin({.op = Op::kUnlink, .path = std::string(path)}));
@@ -385,6 +362,13 @@ void FailingStorage::Fail(Failure failure) {
   machine_->failures_.push_back(std::move(failure));
 }
 
+void FailingStorage::FailEverything() {
+  for (const Op op : {Op::kMapSync, Op::kFileSync, Op::kSyncFolder, Op::kSyncFileSystem,
+                      Op::kAllocate, Op::kWrite, Op::kCreate, Op::kRename, Op::kUnlink}) {
+    Fail({.op = op, .times = kAlways});
+  }
+}
+
 void FailingStorage::Heal() {
   std::lock_guard lock(machine_->mutex_);
   machine_->failures_.clear();
@@ -393,6 +377,13 @@ void FailingStorage::Heal() {
 void FailingStorage::Before(std::function<void(const Operation&)> hook) {
   std::lock_guard lock(machine_->mutex_);
   machine_->hook_ = std::move(hook);
+}
+
+void FailingStorage::DieBefore(int nth) {
+  // Shared, as the hook is copied for each call.
+  Before([left = std::make_shared<std::atomic<int>>(nth)](const Operation&) {
+    if (--*left == 0) kill(getpid(), SIGKILL);
+  });
 }
 
 std::vector<FailingStorage::Operation> FailingStorage::operations() const {
@@ -434,7 +425,12 @@ void FailingStorage::PowerCut() {
   ++boots_;
 }
 
-void FailingStorage::Advance(absl::Duration by) { shift_ns_ += absl::ToInt64Nanoseconds(by); }
+void FailingStorage::Advance(absl::Duration by) {
+  SetClock(by);
+  passed_ns_ += absl::ToInt64Nanoseconds(by);
+}
+
+void FailingStorage::SetClock(absl::Duration by) { shift_ns_ += absl::ToInt64Nanoseconds(by); }
 
 absl::StatusOr<std::unique_ptr<os::Folder>> FailingStorage::OpenFolder(
     const fs::path& path, const os::OpenFolderOptions& options) {
@@ -443,6 +439,7 @@ absl::StatusOr<std::unique_ptr<os::Folder>> FailingStorage::OpenFolder(
 }
 
 std::int64_t FailingStorage::NowNanos() { return real_->NowNanos() + shift_ns_; }
+std::int64_t FailingStorage::ElapsedNanos() { return real_->ElapsedNanos() + passed_ns_; }
 
 os::Bits128 FailingStorage::Random128() { return real_->Random128(); }
 

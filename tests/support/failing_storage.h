@@ -17,7 +17,7 @@
 //     stored to them later, never gets there, though later syncs say OK.
 //   - Names that were made, moved or taken away are as before until their folder is synced.
 //
-// Thread safety: every operation. Tests move the clock with Advance().
+// Thread safety: every operation. Tests move the clock with Advance() and SetClock().
 
 #ifndef CORDWOOD_TESTS_SUPPORT_FAILING_STORAGE_H_
 #define CORDWOOD_TESTS_SUPPORT_FAILING_STORAGE_H_
@@ -78,9 +78,12 @@ class FailingStorage final : public Storage {
 
   // ---- What goes wrong.
   void Fail(Failure failure);
+  void FailEverything();
   void Heal();
   // Called before each operation, by the thread that asks for it.
   void Before(std::function<void(const Operation&)> hook);
+  // Kills this process before the nth operation from here on.
+  void DieBefore(int nth);
 
   // ---- What happened, in order.
   std::vector<Operation> operations() const;
@@ -99,10 +102,13 @@ class FailingStorage final : public Storage {
 
   // ---- The clock: the system's, and what was added.
   void Advance(absl::Duration by);
+  // Somebody sets it, by so much: no time has passed.
+  void SetClock(absl::Duration by);
 
   absl::StatusOr<std::unique_ptr<os::Folder>> OpenFolder(
       const std::filesystem::path& path, const os::OpenFolderOptions& options) override;
   std::int64_t NowNanos() override;
+  std::int64_t ElapsedNanos() override;
   os::Bits128 Random128() override;
   absl::StatusOr<os::Bits128> BootId() override;
 
@@ -112,6 +118,7 @@ class FailingStorage final : public Storage {
   const std::shared_ptr<Storage> real_;
   const std::shared_ptr<Machine> machine_;
   std::atomic<std::int64_t> shift_ns_{0};
+  std::atomic<std::int64_t> passed_ns_{0};
   std::atomic<std::uint8_t> boots_{0};
 
   class FailingFolder;

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 
 #include "cordwood/segment/frame.h"
+#include "tests/support/files.h"
 
 namespace cordwood::testing {
 
@@ -81,7 +81,7 @@ log::RecoveredPartition LogFixture::Open(bool read_only) {
     log::ControlBlock& block = (*control)->block(0);
     input.control = log::WatermarksOf(block);
     input.worth_trying = (*control)->IsWorthTrying(context_->boot_id);
-    input.intent = block.intent.load();
+    input.written_to = log::WrittenTo(block);
     input.sync_standing =
         block.sync_to.load() != 0 ||
         block.state.load() == static_cast<std::uint32_t>(log::PartitionState::kFailed);
@@ -152,10 +152,7 @@ std::filesystem::path LogFixture::SegmentPath(Offset base) const {
   return folder() / segment::SegmentFileName(base);
 }
 
-std::string LogFixture::Bytes(Offset base) const {
-  std::ifstream file(SegmentPath(base), std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
+std::string LogFixture::Bytes(Offset base) const { return ReadAll(SegmentPath(base)); }
 
 void LogFixture::SetBytes(const std::string& bytes, Offset base) {
   std::fstream file(SegmentPath(base), std::ios::binary | std::ios::in | std::ios::out);
@@ -165,6 +162,12 @@ void LogFixture::SetBytes(const std::string& bytes, Offset base) {
 void LogFixture::FlipBit(std::uint64_t position, int bit, Offset base) {
   std::string bytes = Bytes(base);
   bytes[position] = static_cast<char>(bytes[position] ^ (1 << bit));
+  SetBytes(bytes, base);
+}
+
+void LogFixture::ZeroFrom(std::uint64_t position, Offset base) {
+  std::string bytes = Bytes(base);
+  std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(position), bytes.end(), '\0');
   SetBytes(bytes, base);
 }
 

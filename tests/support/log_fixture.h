@@ -57,6 +57,7 @@ class LogFixture {
   std::string Bytes(Offset base = 0) const;
   void SetBytes(const std::string& bytes, Offset base = 0);
   void FlipBit(std::uint64_t position, int bit, Offset base = 0);
+  void ZeroFrom(std::uint64_t position, Offset base = 0);
   std::vector<Offset> Bases() const;
   // The position of the frame of that offset.
   std::uint64_t PositionOf(Offset offset);

@@ -26,7 +26,7 @@
 //        384     64  slot 0
 //        448     64  slot 1
 //   position  bytes  slot
-//          0      8  sequence, from 1
+//          0      8  sequence, from 1; after 2^64 - 1 comes 1 again
 //          8      8  the committed offset: the next one to read
 //         16     16  topic id
 //         32      4  partition
@@ -34,9 +34,9 @@
 //
 //   A slot is valid if and only if its checksum holds, its sequence is not 0, its offset
 //   is in [0, 2^48 - 2] and its topic id and partition are the entry's. Of two valid ones
-//   the larger sequence counts. No valid slot: nothing was committed. Why two: the one
-//   that counts is never written over, so a torn write costs the commit that was being
-//   made durable and no other.
+//   the later counts, as of the start slots of segment/format.h. No valid slot: nothing
+//   was committed. Why two: the one that counts is never written over, so a torn write
+//   costs the commit that was being made durable and no other.
 //   An entry whose own checksum does not hold is that of its newest valid slot, and
 //   without one it is no entry. Why: a damaged name costs the name.
 //   An entry whose topic id is not that of the topic of that name is of a topic that was
@@ -192,18 +192,23 @@ class Group {
 
   // kNotFound: there is no such group, and `create` is false.
   static absl::StatusOr<std::shared_ptr<Group>> Open(std::shared_ptr<const log::Context> context,
-                                                     const std::string& name, bool create);
+                                                     const std::string& name, bool create,
+                                                     Wait wait);
 
   // The entries of a topic's partitions, by partition; kNoEntry: it has none. With `add`
   // there are none of those.
   static constexpr int kNoEntry = -1;
   absl::StatusOr<std::vector<int>> Entries(const TopicRef& topic, bool add,
                                            Wait wait = Wait::kForTurn);
+  // Of one partition, by itself: who asks for each of ten thousand asks in no time.
+  absl::StatusOr<int> EntryOf(const os::Bits128& topic_id, int partition);
   // Of every topic that has or had that name.
   absl::StatusOr<std::vector<int>> EntriesNamed(std::string_view topic);
 
   // The next offset to read. The entry is one that Entries() gave, here and below.
   std::optional<Offset> committed(int entry) const;
+  // What of it survives a power cut.
+  std::optional<Offset> durably_committed(int entry) const;
   // By the owner with that epoch, kAborted if it is not the owner any more; or without an
   // epoch by somebody who is no member, kFailedPrecondition if the partition has an owner.
   // kFailedPrecondition: what is committed is above `next`, and `force` is false.
@@ -269,9 +274,11 @@ class Group {
 
   // Maps `live`; false: there is none to believe.
   absl::StatusOr<bool> MapLive();
-  absl::Status MakeLive();
+  absl::Status MakeLive(Wait wait);
   // Takes over what the files say and the live page does not know yet.
-  absl::Status Adopt();
+  absl::Status Adopt(Wait wait);
+  // What of the file is committed, as in LiveEntry::durable; anew with all identities.
+  absl::StatusOr<std::vector<std::uint64_t>> ReadAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status ReadImage();
   absl::Status CheckWritable() const;
   int EntriesKnown() const;
@@ -333,7 +340,8 @@ class GroupStore {
       std::shared_ptr<const log::Context> context);
 
   // kNotFound: there is no such group, and `create` is false.
-  absl::StatusOr<std::shared_ptr<Group>> OpenGroup(std::string_view name, bool create);
+  absl::StatusOr<std::shared_ptr<Group>> OpenGroup(std::string_view name, bool create,
+                                                   Group::Wait wait = Group::Wait::kForTurn);
 
   // What is committed and not yet in the durable images, of the groups that this process
   // has used.

@@ -94,6 +94,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "cordwood/describe.h"
 #include "cordwood/group/offsets.h"
 #include "cordwood/log/context.h"
 #include "cordwood/os/shared_lock.h"
@@ -338,6 +339,11 @@ class ShareTurn {
 // dies. kFailedPrecondition: the group has members of the other kind (group/membership.h), or
 // was deleted.
 absl::StatusOr<std::unique_ptr<os::LockKeeper>> JoinShare(const Group& group);
+// What a share group knows of the records [from, end) of a partition; none: it has shared none.
+// It takes no lock and stores nothing, so it may be asked read-only.
+absl::StatusOr<std::optional<ShareProgress>> CountShared(const Group& group,
+                                                         const os::Bits128& topic_id, int partition,
+                                                         Offset from, Offset end);
 // Removes what a share group knows of a partition, so that it begins anew where it has
 // committed. While nobody is a member.
 absl::Status ForgetShareFile(const Group& group, const os::Bits128& topic_id, int partition);

@@ -10,6 +10,9 @@
 //       line 2   doorbell of the partition
 //       line 3   durable, and the lock of those who sync
 //
+// Partitions are added at its end (directory_alter.cc): the map is as long as the file can
+// ever be, so that no block ever moves. What lies past the end of the file is not touched.
+//
 // Thread and process safety: every word is atomic. Who may store which is said at the
 // word. A value from this page is copied once, checked, and only the copy is used.
 
@@ -74,7 +77,7 @@ struct alignas(64) ControlBlock {
   std::atomic<std::int64_t> last_append_ns;
   std::atomic<std::uint64_t> prepared;  // salt tag of the file made ready; 0: none
 
-  // Line 1. Stored by the owner of `lock`; read by all.
+  // Line 1. Stored by the owner of `lock`, but for `start` and its reason; read by all.
   alignas(64) std::atomic<std::uint64_t> tail;
   std::atomic<std::int64_t> base[2];
   std::atomic<std::uint64_t> salt[2];  // SaltTag of the file: which file it is
@@ -93,6 +96,15 @@ struct alignas(64) ControlBlock {
   os::SharedLock sync_lock;
   std::atomic<std::uint32_t> durable_bell;
   std::atomic<std::uint32_t> durable_attention;
+  // A file of it was retired in this boot: no clean close, its seal may not be on the disk.
+  std::atomic<std::uint32_t> has_retired;
+  // Stored by the holder of the MaintenanceLock of kFiles; beside `start`, in line 1.
+  std::atomic<std::int64_t> tombstone_horizon;  // as Start's
+  std::atomic<std::int64_t> compacted_to;
+  std::atomic<std::uint64_t> files_generation;  // moves when sealed files were replaced
+  // For those who wait until a group has committed.
+  std::atomic<std::uint32_t> room_bell;
+  std::atomic<std::uint32_t> room_wanted;  // a flag
 };
 static_assert(sizeof(ControlBlock) == 256);
 static_assert(offsetof(ControlBlock, tail) == 64);
@@ -146,8 +158,14 @@ struct ControlHeader {
   os::Bits128 boot_id;
   std::uint64_t inode;
   std::uint64_t device;
-  std::uint32_t partitions;
+  // It only grows, under the names lock, once all of the new ones is on the disk.
+  std::atomic<std::uint32_t> partitions;
   std::atomic<std::uint32_t> state;  // a ControlState
+  // Of the topic's config: even, or odd while it is being changed; it only grows. Stored
+  // under the names lock (directory_alter.cc). Odd without that lock: who changed it died.
+  std::atomic<std::uint64_t> config_version;
+  // The topic's name is on the disk: whoever comes to it first sees to that (rule 16).
+  std::atomic<std::uint32_t> is_named;
 
   alignas(64) std::atomic<std::uint32_t> bell;
   std::atomic<std::uint32_t> sleepers;  // a flag
@@ -156,6 +174,8 @@ struct ControlHeader {
   alignas(64) std::atomic<std::uint64_t> ring[kRingSize];
 };
 static_assert(sizeof(ControlHeader) <= 4096);
+static_assert(offsetof(ControlHeader, config_version) == 72);
+static_assert(offsetof(ControlHeader, bell) == 128);
 inline constexpr std::uint64_t kControlHeaderBytes = 4096;
 
 // What a control block is made from, and what survives of one.
@@ -167,7 +187,10 @@ struct Watermarks {
   std::uint32_t records = 0;
   std::uint64_t position = 0;
   Offset durable = 0;
-  Offset sync_to = 0;  // not zero: a sync up to there failed, or its caller died in it
+  Offset tombstone_horizon = 0;
+  Offset compacted_to = 0;
+  std::int64_t last_append_ns = 0;  // 0: not known
+  Offset sync_to = 0;               // not zero: a sync up to there failed, or its caller died in it
 
   Offset end() const { return base + records; }
 };
@@ -178,10 +201,13 @@ void StoreWatermarks(const Watermarks& watermarks, ControlBlock& block);
 // uses a block holds the ControlFile by shared_ptr.
 class ControlFile {
  public:
+  static constexpr int kPartitionsMax = 100'000;
+
   // Writes a whole file at `path`, which must not be there, and syncs it.
   static absl::Status Create(os::Folder& root, std::string_view path, const os::Bits128& topic_id,
                              const os::Bits128& boot_id, std::span<const Watermarks> partitions);
-  // kDataLoss if it is no control file of that topic, or shorter than it says.
+  // kDataLoss if it is no control file of that topic, shorter than it says, or damaged so that
+  // it says what can be no offset or position.
   static absl::StatusOr<std::shared_ptr<ControlFile>> Open(os::Folder& root, std::string_view path,
                                                            const os::Bits128& topic_id,
                                                            os::Access access);
@@ -192,7 +218,16 @@ class ControlFile {
 
   ControlHeader& header() const { return *header_; }
   ControlBlock& block(int partition) const { return blocks_[partition]; }
-  int partitions() const { return partitions_; }
+  // As many as the file was last found to hold.
+  int partitions() const { return partitions_.load(std::memory_order_acquire); }
+  // Looks at the file again, for partitions that were added to it. It has to be at `path`
+  // still; else nothing changes.
+  void LookForMore(os::Folder& root, std::string_view path);
+  // Adding partitions, under the names lock. First their blocks, synced, which nobody sees;
+  // then their number. kDataLoss: the file is shorter than that.
+  absl::Status AddBlocks(os::Folder& root, std::string_view path, int first,
+                         std::span<const Watermarks> added);
+  absl::Status SetPartitions(os::Folder& root, std::string_view path, int partitions);
   std::uint64_t inode() const { return inode_; }
   std::uint64_t device() const { return device_; }
   // Whether it was written in this boot and is the file it says it is (not a copy):
@@ -200,9 +235,13 @@ class ControlFile {
   bool IsWorthTrying(const os::Bits128& boot_id) const;
   // Over what must be the same again after a clean close.
   std::uint64_t WatermarkChecksum() const;
+  // Around a change of the config, under the names lock. Whoever looks in between, or after
+  // a death in between, finds it odd and believes no copy of the config.
+  void BeginConfigChange() const;
+  void EndConfigChange() const;
   // By the first opener, when nobody else is there: locks, doorbells and ring anew.
   void ResetSharedState(const os::Bits128& boot_id);
-  absl::Status Sync() const { return mapping_->Sync(0, mapping_->size()); }
+  absl::Status Sync() const;
 
   // Tells those who sleep on the topic that the partition has news.
   void RingTopic(int partition) const;
@@ -212,11 +251,14 @@ class ControlFile {
   static void Fill(std::byte* data, const os::Bits128& topic_id, const os::Bits128& boot_id,
                    const os::FileInfo& info, std::span<const Watermarks> partitions);
   void Attach(int partitions, const os::FileInfo& info);
+  // The file that is mapped; kDataLoss: another one has its name.
+  absl::StatusOr<std::unique_ptr<os::File>> OpenAgain(os::Folder& root, std::string_view path,
+                                                      os::OpenMode mode) const;
 
   std::unique_ptr<os::Mapping> mapping_;
   ControlHeader* header_ = nullptr;
   ControlBlock* blocks_ = nullptr;
-  int partitions_ = 0;
+  std::atomic<int> partitions_{0};
   std::uint64_t inode_ = 0;
   std::uint64_t device_ = 0;
 };

@@ -11,6 +11,11 @@
 //     }
 //   }
 //
+// Offsets that a compaction has left out are passed over without a word. But a reader that
+// began in the middle, or is overtaken, may miss a tombstone; with tell_tombstones it gets
+// one gap up to the tombstone horizon, from a position that stays: the records that are
+// left in that range follow (rule 41).
+//
 // Views point into segment(), which must be held as long as they are used; it changes
 // only in a call of Next that does not return kRecord from the same segment.
 //
@@ -41,6 +46,13 @@ class Cursor {
 
   // Goes on at `offset`. Whether there is something shows in the next call of Next.
   void Seek(Offset offset);
+  // The same for a reader that has read what was below `offset`, and knows keys from there: the
+  // start of the log, if that is where it is by now, is no beginning for it.
+  void SeekOn(Offset offset);
+  // Goes on where it is, in another open of its log.
+  void GoOnIn(std::shared_ptr<Log> log);
+  // For a reader that keeps what it has read, and goes forward.
+  void set_tell_tombstones(bool tell) { tell_tombstones_ = tell; }
   // No record at or above this offset is handed out.
   void set_end(Offset end) { end_ = end; }
 
@@ -63,7 +75,8 @@ class Cursor {
     return segment::ViewOf(frame, where_);
   }
 
-  // What the last Next went over without a record: [from, to).
+  // What the last Next went over without a record: [from, to). Of kTombstones: where deletions
+  // are missing; next_offset() is still `from`.
   const Gap& gap() const { return gap_; }
   const absl::Status& status() const { return status_; }
   // Where the next record is looked for.
@@ -79,6 +92,7 @@ class Cursor {
   Step Advance();
   Step GoOnPastDamage(segment::FrameState state, const segment::CheckedFrame& frame);
   Step GapTo(Offset to, GapReason reason);
+  bool IsToldOfTombstones();
   Step Fail(absl::Status status);
 
   std::shared_ptr<Log> log_;
@@ -92,6 +106,12 @@ class Cursor {
   Offset end_ = std::numeric_limits<Offset>::max();
   bool verify_;
   bool active_ = false;
+  std::uint64_t tail_salt_ = 0;  // of the tail by which segment_ is the active one
+  bool tell_tombstones_ = false;
+  bool begun_ = false;               // since the last Seek
+  Offset tombstones_known_ = 0;      // the horizon where it began at the start of the log
+  Offset tombstones_told_ = 0;       // the horizon that it was last told of
+  Offset tombstones_told_from_ = 0;  // and where it was then
   Gap gap_ = {};
   absl::Status status_;
 };

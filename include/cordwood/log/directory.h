@@ -47,11 +47,14 @@ struct DirectoryHooks {
   using Hook = std::function<absl::Status(const std::shared_ptr<const Context>&)>;
   Hook first_open = {};  // an error goes into the recovery report
   Hook last_close = {};  // after all records are durable; with an error no marker is left
+  std::shared_ptr<const Needs> needs = {};  // for Context
 };
 
 class Directory {
  public:
   static constexpr std::uint64_t kNamesByte = 2;
+  // So long who changes topics waits for another who does, and for writers.
+  static constexpr absl::Duration kNamesTimeout = absl::Seconds(5);
 
   // kNotFound: there is none, or it is not one of ours, and it may not be made;
   // kFailedPrecondition: the path is a file, the folder holds something else, the format
@@ -83,9 +86,21 @@ class Directory {
   absl::StatusOr<std::shared_ptr<TopicFiles>> OpenOrCreateTopic(std::string_view name,
                                                                 const TopicConfig& config);
   absl::Status DeleteTopic(std::string_view name);
+  // Changes these properties, and no others, for every process that has the topic open:
+  // each notices at its next look at the config, or in its next maintenance. OK: survives a
+  // power cut. kNotFound; kInvalidArgument as AlteredConfig(); kUnavailable: another process
+  // is changing topics and does not get on. An error that says so may come after the change.
+  absl::Status AlterTopic(std::string_view name,
+                          const std::map<std::string, std::string>& properties);
+  // Makes them `count` in all, for every process that has the topic open, and rings it. OK:
+  // they survive a power cut. kInvalidArgument: not more than there are, or more than there
+  // can be; kFailedPrecondition: the topic is compacted; else as AlterTopic().
+  absl::Status CreatePartitions(std::string_view name, int count);
   std::vector<std::string> TopicNames();
   // Those that this process has open.
   std::vector<std::shared_ptr<TopicFiles>> Topics();
+  // Opens those that other processes have made, too. Passes over what is damaged.
+  absl::StatusOr<std::vector<std::shared_ptr<TopicFiles>>> AllTopics();
 
   // ---- Work on all partitions of all topics, those of other processes included.
   // Makes durable what was published before the call. Failed partitions and deleted
@@ -96,10 +111,13 @@ class Directory {
   // kUnavailable: another process is at it, or the time was over, and the next call goes
   // on there.
   absl::Status TryFlushAll(std::int64_t deadline_ns);
-  // Makes room ahead of the writers of this process. True if one has appended since the
-  // last call. One thread at a time.
+  // Notices what was altered elsewhere, and makes room ahead of the writers of this process. True
+  // if one has appended since the last call. One thread at a time.
   bool PrepareAheadAll(std::int64_t deadline_ns);
   void RunCallbacks();
+  // Gives up what the topics' retention says, those of other processes included, until the
+  // deadline; the next call goes on there. Waits for nobody.
+  void RetainAll(std::int64_t deadline_ns);
 
   const std::shared_ptr<const Context>& context() const { return context_; }
   bool read_only() const { return context_->read_only(); }
@@ -117,6 +135,8 @@ class Directory {
                                                               std::shared_ptr<TopicFiles>& gone)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::shared_ptr<TopicFiles>> LoadTopic(const std::string& name) const;
+  absl::StatusOr<std::shared_ptr<TopicFiles>> LoadTopic(const std::string& name,
+                                                        TopicIdentity identity) const;
   absl::Status NoSuchTopic(std::string_view name) const;
 
   absl::Status BuildTopic(const std::string& folder, const std::string& name,
@@ -124,13 +144,22 @@ class Directory {
   absl::StatusOr<std::unique_ptr<os::File>> LockNames(absl::Duration timeout) const;
   void FinishDeletion(const std::string& name) const;
   absl::Status MarkDeleted(TopicFiles& topic) const;
+  absl::StatusOr<std::vector<Watermarks>> BuildPartitions(const std::string& folder,
+                                                          const std::string& name,
+                                                          const TopicIdentity& identity,
+                                                          int first) const;
+  static absl::Status WriteConfig(os::Folder& root, const std::string& name,
+                                  const TopicIdentity& identity, const ControlFile& control);
+  absl::Status ReplaceConfig(const TopicFiles& topic, const TopicConfig& config) const;
+  absl::StatusOr<TopicConfig> SettledConfig(const TopicFiles& topic) const;
+  void FinishChange(const TopicFiles& topic) const;
+  absl::Status WaitForRemovers(const std::string& name, absl::Duration timeout) const;
   absl::StatusOr<bool> IsMarkedDeleted(const std::string& name) const;
+  // Whoever gave the topic its name may have died before that was durable.
+  static absl::Status EnsureNamed(os::Folder& root, const ControlFile& control);
   // Gives the folder a name that is nobody's, then removes it.
   static absl::Status RemoveTopicFolder(os::Folder& root, const std::string& name,
                                         const std::string& hex_id);
-
-  // Opens those that other processes have made, too. Passes over what is damaged.
-  absl::StatusOr<std::vector<std::shared_ptr<TopicFiles>>> AllTopics();
 
   void WakeAndCancel();
   bool WaitForOwnLocks(std::int64_t deadline_ns);
@@ -152,6 +181,8 @@ class Directory {
 
   // Where TryFlushAll goes on: with its time over, the last topics have their turn too.
   std::atomic<std::size_t> flush_turn_{0};
+  std::atomic<std::size_t> retain_turn_{0};
+  std::atomic<int> retain_partition_{0};
 };
 
 }  // namespace cordwood::log

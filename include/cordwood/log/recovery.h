@@ -44,6 +44,9 @@ enum class FrameDecision { kKeep, kEnd, kGapOfOne, kGapToNextGood };
 // Rows @A to @F.
 FrameDecision DecideFrame(segment::FrameState state, Offset expected, Offset durable);
 
+// How far a writer that died may have written to the active segment; 0: not behind the tail.
+std::uint64_t WrittenTo(const ControlBlock& block);
+
 struct RecoveryInput {
   segment::PartitionFiles files;
   std::uint64_t segment_bytes = 128 << 20;  // of the new segment, if there is one
@@ -52,8 +55,9 @@ struct RecoveryInput {
   std::optional<Watermarks> control;
   // The control file was written in this boot, by its own inode.
   bool worth_trying = false;
-  std::uint64_t intent = 0;    // ControlBlock::intent
-  bool sync_standing = false;  // somebody died inside a sync
+  std::uint64_t written_to = 0;  // see WrittenTo()
+  bool sync_standing = false;    // somebody died inside a sync, in this boot
+  bool is_repeated = false;      // an earlier recovery died, or failed: so may have its syncs
 };
 
 struct RecoveredPartition {

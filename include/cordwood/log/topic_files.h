@@ -7,6 +7,7 @@
 //   topics/<topic>/config   "topic.id=<32 hex digits>", then "name=value" lines with
 //                           Kafka's names, sorted; every line ends with a newline
 //                 /control  log/control.h
+//                 /pins     log/pins.h, if something was pinned
 //                 /<p>/...  the segments of partition p
 //
 // Thread safety: every operation.
@@ -19,6 +20,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -46,6 +48,10 @@ struct TopicIdentity {
 };
 
 std::string FormatTopicConfig(const TopicIdentity& topic);
+// The config with these properties instead. kInvalidArgument names one that is unknown, bad,
+// or for ever as the topic was made with; the value that it has is no change.
+absl::StatusOr<TopicConfig> AlteredConfig(const TopicConfig& config,
+                                          const std::map<std::string, std::string>& properties);
 // kDataLoss names `path`, for messages, and the line.
 absl::StatusOr<TopicIdentity> ParseTopicConfig(std::string_view text, std::string_view path);
 
@@ -73,8 +79,27 @@ class TopicFiles {
 
   const std::string& name() const { return name_; }
   const os::Bits128& id() const { return identity_.id; }
-  int partitions() const { return partitions_; }
-  const TopicConfig& config() const { return identity_.config; }
+  // As many as there are by now: another process may have added some.
+  int partitions() const {
+    const int known = partitions_.load(std::memory_order_acquire);
+    const ControlHeader& header = *header_.load(std::memory_order_acquire);
+    if (ABSL_PREDICT_TRUE(header.partitions.load(std::memory_order_relaxed) ==
+                          static_cast<std::uint32_t>(known))) {
+      return known;
+    }
+    return LookForMore();
+  }
+  // As it is now, in every process: one that was altered elsewhere is read again. Takes a
+  // lock, so not for each record; what the append path needs of it, the logs have.
+  TopicConfig config() const;
+  // Does only the reading again, for who appends and does not ask. One load if nothing has
+  // changed. A config that cannot be read is as it was, and is read the next time.
+  void RefreshConfig() const;
+  // Whether somebody is changing the config, or died over it.
+  bool IsConfigChanging() const {
+    const ControlHeader& header = *header_.load(std::memory_order_acquire);
+    return header.config_version.load(std::memory_order_acquire) % 2 != 0;
+  }
   std::shared_ptr<ControlFile> control() const;
   const Context& context() const { return *context_; }
 
@@ -83,9 +108,11 @@ class TopicFiles {
   absl::StatusOr<std::shared_ptr<Log>> OpenLog(int partition);
   // The same without counting a reference.
   absl::StatusOr<Log*> FindLog(int partition) {
-    if (partition >= 0 && partition < partitions_) {
+    // Acquire: pairs with the release in LookForMoreLocked(); the slots are there.
+    const Slots& slots = *slots_.load(std::memory_order_acquire);
+    if (partition >= 0 && partition < slots.count) {
       // Acquire: pairs with the release in OpenSlow(); what it points at is whole.
-      Log* log = slots_[static_cast<std::size_t>(partition)].ready.load(std::memory_order_acquire);
+      Log* log = slots.at(partition).ready.load(std::memory_order_acquire);
       if (ABSL_PREDICT_TRUE(log != nullptr)) return log;
     }
     return OpenSlow(partition);
@@ -111,8 +138,9 @@ class TopicFiles {
   template <class F>
   bool ForEachMoved(F f) {
     bool moved = false;
-    for (int i = 0; i < partitions_; ++i) {
-      Slot& slot = slots_[static_cast<std::size_t>(i)];
+    const Slots& slots = *slots_.load(std::memory_order_acquire);
+    for (int i = 0; i < slots.count; ++i) {
+      Slot& slot = slots.at(i);
       Log* log = slot.ready.load(std::memory_order_acquire);
       if (log == nullptr) continue;
       const std::uint64_t tail = log->block().tail.load(std::memory_order_relaxed);
@@ -129,23 +157,40 @@ class TopicFiles {
     std::atomic<std::uint64_t> seen{0};
     std::shared_ptr<Log> log;
   };
+  // Replaced by longer ones, and all are kept: who looks for a log takes no lock.
+  struct Slots {
+    explicit Slots(int n) : count(n), all(new Slot[static_cast<std::size_t>(n)]) {}
+    Slot& at(int partition) const { return all[static_cast<std::size_t>(partition)]; }
 
+    const int count;  // at least as many as there are partitions
+    const std::unique_ptr<Slot[]> all;
+  };
+
+  int LookForMore() const;
+  void LookForMoreLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Log*> OpenSlow(int partition);
   bool RefreshLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RefreshConfigLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::shared_ptr<const Context> context_;
   const std::string name_;
-  const TopicIdentity identity_;
-  const int partitions_;
+  const TopicIdentity identity_;  // the config as it was when this was made
   std::atomic<bool> deleted_{false};
 
   mutable absl::Mutex mutex_;
   std::shared_ptr<ControlFile> control_ ABSL_GUARDED_BY(mutex_);
-  // The block of partition 0 says whether the topic is deleted. In control_, or in one of
-  // replaced_.
+  // Its header, for who takes no lock, and the block of partition 0, which says whether the
+  // topic is deleted. Or that of one of replaced_.
+  std::atomic<const ControlHeader*> header_;
   std::atomic<const ControlBlock*> first_block_;
+  mutable TopicConfig config_ ABSL_GUARDED_BY(mutex_);
+  // Of config_; kNoVersion: it has to be read. Stored under mutex_.
+  static constexpr std::uint64_t kNoVersion = 1;  // odd, so never that of a whole config
+  mutable std::atomic<std::uint64_t> config_version_;
+  mutable std::atomic<int> partitions_;  // stored under mutex_, after slots_
   // A slot's `log` is stored under mutex_, once unless read-only.
-  const std::unique_ptr<Slot[]> slots_;
+  mutable std::atomic<const Slots*> slots_;
+  mutable std::vector<std::unique_ptr<const Slots>> all_slots_ ABSL_GUARDED_BY(mutex_);
   // Read-only: logs and control files that were replaced. Somebody may still point at them.
   std::vector<std::shared_ptr<const void>> replaced_ ABSL_GUARDED_BY(mutex_);
 };

@@ -55,9 +55,13 @@ class LockOwners {
   // Claims a slot of the file `locks` in `root`, which must be there.
   static absl::StatusOr<std::unique_ptr<LockOwners>> Claim(Folder& root, std::int64_t now_ns);
 
+  // For who only asks about others: reads the file, and has no slot. kNotFound: there is none.
+  static absl::StatusOr<std::unique_ptr<LockOwners>> Observe(Folder& root);
+
   // The word of a lock that this process holds.
   std::uint32_t me() const { return me_; }
-  // Whether the owner named by a lock word is gone. 0.5 us.
+  // Whether the owner named by a lock word is gone, or is none: the word of a damaged page would
+  // else be held for ever. 0.5 us.
   bool IsDead(std::uint32_t word) const;
   // "process 4711 (gateway)", for messages.
   std::string Describe(std::uint32_t word) const;

@@ -27,6 +27,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -39,6 +40,14 @@ namespace cordwood {
 namespace os {
 
 using Bits128 = std::array<std::uint8_t, 16>;
+
+// A Status of a full disk, or a full quota, has this payload.
+inline constexpr char kReasonUrl[] = "cordwood/reason";
+inline constexpr char kDiskFull[] = "disk full";
+// And one of bytes that the disk does not give back. Any other failure of a read is the process's
+// or the machine's, and says nothing of the bytes.
+inline constexpr char kUnreadable[] = "unreadable";
+bool IsUnreadable(const absl::Status& status);
 
 // A file mapped into memory. The address stays the same for its whole life. It may
 // reach past the end of the file: what lies there must not be touched.
@@ -59,6 +68,12 @@ class Mapping {
   // Faults pages in for writing without storing to them: a store, even of what is
   // there already, could overwrite what another writer has just published.
   virtual absl::Status Populate(std::size_t from, std::size_t to) = 0;
+
+  // Before a look at [from, to) by who reads whole files. A map of a file has its bytes as they
+  // are; memory that files are read into (os/pread_folder.h) may have other bytes of it by now.
+  virtual void Fetch(std::size_t /*from*/, std::size_t /*to*/) {}
+  // What was fetched is not looked at any more until it is fetched again.
+  virtual void Forget() {}
 
  protected:
   Mapping(std::byte* data, std::size_t size) : data_(data), size_(size) {}
@@ -81,6 +96,7 @@ struct FileInfo {
   std::uint64_t size = 0;
   std::uint64_t inode = 0;
   std::uint64_t device = 0;
+  int mode = 0600;
 };
 
 enum class LockKind { kShared, kExclusive };
@@ -99,7 +115,13 @@ class File {
                                              std::uint64_t position) = 0;
   virtual absl::Status WriteAt(const void* from, std::size_t bytes, std::uint64_t position) = 0;
   // Gives the file real blocks for [0, bytes), which read as zero where nothing was
-  // written. The file grows to `bytes` if it is shorter.
+  // written. The file grows to `bytes` if it is shorter. If it fails, the file may have grown,
+  // too, to less.
+  //
+  // Only who was told OK may store through a map up to `bytes`. A size that Info() shows may be
+  // that of a growth under way, which on ext4 zeroes the rest of what was the last page after
+  // the new size can be seen (Linux 6.13 and later): 97 of 100 stores there were lost. A call of
+  // one's own waits for it.
   virtual absl::Status Allocate(std::uint64_t bytes) = 0;
   // Gives the blocks of [from, to) back; the size stays.
   virtual absl::Status PunchHole(std::uint64_t from, std::uint64_t to) = 0;
@@ -127,6 +149,7 @@ struct FileSystemInfo {
   std::string name;        // "ext4", "tmpfs", ...
   bool shared = false;     // network or virtual: maps of two hosts do not agree
   bool volatile_ = false;  // in memory: durable means nothing here
+  std::int64_t free_bytes = std::numeric_limits<std::int64_t>::max();  // for this user
 };
 
 class Folder {
@@ -145,6 +168,8 @@ class Folder {
   virtual absl::Status Rename(std::string_view from, std::string_view to) = 0;
   // kAlreadyExists if `to` is there.
   virtual absl::Status RenameNew(std::string_view from, std::string_view to) = 0;
+  // Each gets the other's name, at once. kNotFound if one of them is not there.
+  virtual absl::Status Exchange(std::string_view a, std::string_view b) = 0;
   virtual absl::Status Unlink(std::string_view path) = 0;
   virtual absl::Status RemoveFolder(std::string_view path) = 0;
   // Makes the names in a folder survive a power cut.
@@ -176,6 +201,8 @@ class Storage {
   // Nanoseconds since the Unix epoch. The real back end's clock is read inline
   // (os/clock.h); this is asked only where is_operating_system() is false.
   virtual std::int64_t NowNanos() = 0;
+  // Nanoseconds of a clock that nobody sets, and that runs while the machine sleeps.
+  virtual std::int64_t ElapsedNanos();
   virtual os::Bits128 Random128() = 0;
   // Another value after every boot of the machine; the same for all its processes.
   virtual absl::StatusOr<os::Bits128> BootId() = 0;

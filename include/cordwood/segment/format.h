@@ -9,6 +9,7 @@
 //   <directory>/FORMAT                            "cordwood 1\n": refused if newer
 //              /locks                             os/shared_lock.h
 //              /CLEAN                             clean marker, below
+//              /reserve                           log/reserve.h
 //              /topics/<topic>/config             "name=value" lines, and the topic's id
 //                             /control            control file, below
 //                             /<partition>/00000000000000000000.log        segment
@@ -16,6 +17,7 @@
 //                                         /00000000000000000000.timeindex  time index
 //                                         /start  start slots, below
 //              /groups/<group>/...                group/offsets.h
+//              /damaged/<number>/...              what a repair has kept aside: not looked at
 // A name that starts with a dot is not finished: whoever opens the directory first
 // removes it. The 20 digits are the segment's base offset.
 //
@@ -32,9 +34,14 @@
 //                    had its name synced (offset_limit = base + span)
 //         56      8  capacity: the file never grows past it
 //         64      8  time of creation, Unix nanoseconds
+//         72      8  0; in what a compaction wrote, the next offset: the segment stands for
+//                    [base, next), and its last frame ends at the capacity
 //        504      8  XXH3-64 of bytes 0 to 503
 //   It names no base offset. Why: it is made ready before its base is known, and
 //   gets its name by a rename.
+//   Files whose base lies inside what a compaction wrote are its leftovers: not looked at.
+//   Why in the header, not in the seal alone: with a damaged seal the segment would end at
+//   its last frame, and the leftovers' records would be back.
 //
 //   position  bytes  seal, written once when nothing more will be appended
 //        512      8  magic "CWSEALD1"
@@ -43,7 +50,9 @@
 //        536      8  end position: one past the last frame
 //        544      8  largest timestamp
 //        552      8  time of the last append by the writer's clock
-//        560      4  reason: 1 full or old, 2 recovered, 3 retired after a failed sync
+//        560      4  reason: 1 full or old, 2 recovered, 3 retired after a failed sync,
+//                    4 compacted; 2 also where a recovered one was compacted: a power cut
+//                    has taken what came after it
 //       1016      8  XXH3-64 of bytes 512 to 1015, xor the first 8 bytes of the salt
 //   A seal is valid iff magic and checksum hold. Without one, the segment ends where
 //   the control block or a recovery says. Header and seal lie in sectors of their own,
@@ -108,18 +117,25 @@
 //         24      8  number of entries, 0 while the segment is not sealed
 //         32      8  XXH3-64 of the entries, xor the number of entries
 //   offset entry  u64 = (offset - base) | position/8 << 32
-//   time entry    i64 largest timestamp of the frames before `position`, u64 position
+//   time entry    i64 largest timestamp of the frames before `position`, u32 position, u32
+//                 check: the low half of XXH3-64 of {salt, largest timestamp, u64 position}
 //   An offset entry of zero, or a time entry with position zero, ends the entries.
 //   Both have an entry for the same frames: the first that begins at or after each
-//   index interval. They are hints: a reader checks that a frame is there.
+//   index interval. They are hints: a reader checks that a frame is there. A pair whose
+//   positions differ, or whose check does not hold, is none. Why a check: a smaller time
+//   would lead past records that are to be found, and only a look at all of them shows it.
 //
 // CONTROL FILE: a header of 4,096 bytes, then 256 bytes a partition (log/control.h).
 //   Believed beyond `durable` only in the boot it was written in, see log/recovery.h.
 //
 // START SLOTS, 128 bytes: two slots of 64 bytes {u64 sequence, i64 start offset,
-//   16 bytes topic id, u32 reason (a GapReason: 0 retention, 1 trim, 2 dropped), ...,
-//   at 56: XXH3-64 of bytes 0 to 55}. The valid one with the larger sequence counts; no
-//   file: nothing was ever given up.
+//   16 bytes topic id, u32 reason (a GapReason: 0 retention, 1 trim, 2 dropped), u32
+//   1 if a compaction has passed a damaged segment, i64 tombstone horizon, i64 compacted to, at 56:
+//   XXH3-64 of bytes 0 to 55}. A sequence is never 0: after 2^64 - 1 comes 1. Of two valid slots
+//   the later one counts, whose sequence less the other's, modulo 2^64, is below 2^63. Why: a
+//   sequence that nothing could follow would hide whatever is written after it. No file: nothing
+//   was ever given up. The horizon is one past the highest tombstone that compaction has removed;
+//   below `compacted to` every record has been through a compaction.
 //
 // CLEAN marker: written by the last who closes, removed by the first who opens. A
 //   header of 64 bytes {magic "CWCLEAN1", u64 number of topics, at 56: XXH3-64 of all
@@ -164,15 +180,17 @@ struct SegmentHeader {
   std::uint64_t offset_span = 0;
   std::uint64_t capacity = 0;
   std::int64_t created_ns = 0;
-  std::uint8_t reserved[432] = {};
+  Offset compacted_next = 0;
+  std::uint8_t reserved[424] = {};
   std::uint64_t checksum = 0;
 };
 static_assert(sizeof(SegmentHeader) == 512);
 static_assert(offsetof(SegmentHeader, salt) == 32);
 static_assert(offsetof(SegmentHeader, offset_span) == 48);
+static_assert(offsetof(SegmentHeader, compacted_next) == 72);
 static_assert(offsetof(SegmentHeader, checksum) == 504);
 
-enum class SealReason : std::uint32_t { kFull = 1, kRecovered = 2, kRetired = 3 };
+enum class SealReason : std::uint32_t { kFull = 1, kRecovered = 2, kRetired = 3, kCompacted = 4 };
 
 struct Seal {
   std::uint64_t magic = kSealMagic;
@@ -228,10 +246,13 @@ struct StartSlot {
   Offset start = 0;
   os::Bits128 topic_id = {};
   std::uint32_t reason = 0;
-  std::uint8_t reserved[20] = {};
+  std::uint32_t has_passed_damage = 0;
+  Offset tombstone_horizon = 0;
+  Offset compacted_to = 0;
   std::uint64_t checksum = 0;
 };
 static_assert(sizeof(StartSlot) == 64);
+static_assert(offsetof(StartSlot, tombstone_horizon) == 40);
 static_assert(offsetof(StartSlot, checksum) == 56);
 
 // The keys that tie a frame to its segment: the k[i] of the page above.
@@ -250,6 +271,14 @@ inline std::uint64_t SaltTag(const os::Bits128& salt) {
   return tag;
 }
 
+// Of sequences that count the writes to two slots in turn.
+inline std::uint64_t SequenceAfter(std::uint64_t sequence) {
+  return sequence + 1 != 0 ? sequence + 1 : 1;
+}
+inline bool IsLater(std::uint64_t sequence, std::uint64_t than) {
+  return static_cast<std::int64_t>(sequence - than) > 0;
+}
+
 // Sets the checksum of a header or seal that is otherwise filled in.
 void Sign(SegmentHeader& header);
 void Sign(Seal& seal, const os::Bits128& salt);
@@ -263,6 +292,10 @@ bool IsValid(const StartSlot& slot);
 std::string SegmentFileName(Offset base, const char* extension = ".log");
 // The base offset that a file name names, if it is a segment's.
 std::optional<Offset> BaseOfFileName(std::string_view name);
+
+// The largest offset span of a header.
+inline constexpr std::uint64_t kOffsetSpanMax =
+    4 * ((kSegmentBytesMax - kFirstFrame) / kFrameHeaderBytes + 1);
 
 // The most records that a segment of that capacity can hold.
 inline std::uint64_t RecordsMax(std::uint64_t capacity) {

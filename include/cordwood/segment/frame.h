@@ -190,7 +190,11 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void WriteFrame(const SegmentKey& key, std::
 
 // Asks for the cache lines that the next appends will store to, so that the exchange
 // that ends a writer's turn need not wait for them.
-inline void PrefetchForWrite(const std::byte* at, std::uint64_t bytes) {
+//
+// Always inlined: GCC 12 takes a function that only prefetches for one that does nothing, and
+// drops the calls (an append of 1,024 bytes took twice as long).
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline void PrefetchForWrite(const std::byte* at,
+                                                          std::uint64_t bytes) {
   constexpr std::uint64_t kLine = 64, kBytesMax = 4096;
   for (std::uint64_t i = 0; i < bytes && i < kBytesMax; i += kLine) {
     __builtin_prefetch(at + i, 1, 3);

@@ -6,7 +6,8 @@
 //   const std::size_t i = index.LastAtOrBeforeOffset(offset_delta);   // a reader
 //
 // An index is a hint. Every answer is checked against bounds here, and by the caller
-// against the frame that it finds; without an index a reader scans.
+// against the frame that it finds; without an index a reader scans. What no frame shows is that
+// none before it is later: so an entry has a check of its own (format.h).
 //
 // Thread safety: Add under the partition's writer lock; the rest from any thread of any
 // process at the same time.
@@ -38,8 +39,18 @@ struct IndexEntry {
 class Index {
  public:
   static constexpr std::size_t kHeaderBytes = sizeof(IndexHeader);
+  static constexpr std::size_t kOffsetEntryBytes = 8;
+  static constexpr std::size_t kTimeEntryBytes = 16;
   static constexpr const char* kOffsetExtension = ".index";
   static constexpr const char* kTimeExtension = ".timeindex";
+
+  // How many entries so many bytes of a segment need at most, and the bytes of both files then.
+  static std::size_t EntriesFor(std::uint64_t segment_bytes, std::int64_t interval_bytes) {
+    return static_cast<std::size_t>(segment_bytes / static_cast<std::uint64_t>(interval_bytes) + 2);
+  }
+  static std::uint64_t FileBytes(std::size_t entries) {
+    return 2 * kHeaderBytes + entries * (kOffsetEntryBytes + kTimeEntryBytes);
+  }
 
   // Makes the two files of the names `stem` + extension, for a segment with that salt.
   static absl::Status Create(os::Folder& root, const std::string& stem, const os::Bits128& salt);
@@ -59,15 +70,24 @@ class Index {
   bool Add(std::size_t i, const IndexEntry& entry) {
     if (i >= room()) return false;
     TimeEntry& time = times()[i];
+    const std::uint64_t check = TimeCheck(salt_, entry.time_before, entry.position);
     time.largest_before.store(entry.time_before, std::memory_order_relaxed);
     // Release: pairs with the acquire in At(); the time is there when the position is.
-    time.position.store(entry.position, std::memory_order_release);
+    time.position_and_check.store(entry.position | check << 32, std::memory_order_release);
     offsets()[i].store(entry.offset_delta | entry.position / 8 << 32, std::memory_order_release);
     return true;
   }
 
+  // What stands beside the position of a time entry.
+  static std::uint32_t TimeCheck(const os::Bits128& salt, std::int64_t largest_before,
+                                 std::uint64_t position);
+
   // Entries from `i` on are no more: written as zero.
   void Clear(std::size_t i);
+
+  // As os::Mapping::Fetch, of all entries that there is room for. Of who does not ask for it, and
+  // reads files into memory, an index has its first entries only: it is a hint all the same.
+  void Fetch() const;
 
   // The number of entries, found by looking for the first zero.
   std::size_t Count() const;
@@ -92,9 +112,10 @@ class Index {
  private:
   struct TimeEntry {
     std::atomic<std::int64_t> largest_before;
-    std::atomic<std::uint64_t> position;
+    std::atomic<std::uint64_t> position_and_check;
   };
-  static_assert(sizeof(TimeEntry) == 16);
+  static_assert(sizeof(TimeEntry) == kTimeEntryBytes);
+  static_assert(kSegmentBytesMax < std::uint64_t{1} << 32);  // a position
 
   Index() = default;
   std::atomic<std::uint64_t>* offsets() const {

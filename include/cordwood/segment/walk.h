@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "cordwood/record.h"
+#include "cordwood/segment/frame.h"
 #include "cordwood/segment/segment.h"
 
 namespace cordwood::segment {
@@ -29,6 +30,17 @@ struct FramesEnd {
             .reason = reason};
   }
 };
+
+// As CheckFrame (segment/frame.h), for who looks at whole segments: fetches the bytes first.
+FrameState CheckFrameOf(const Segment& segment, std::uint64_t position, std::uint64_t limit,
+                        bool verify_body, CheckedFrame& frame);
+
+// What is in a file from a position on.
+struct RestOfFile {
+  std::uint64_t bytes = 0;  // that are not zero
+  std::uint64_t end = 0;    // of the last of these; 0: there are none
+};
+RestOfFile LookAtRest(const Segment& segment, std::uint64_t from);
 
 // Goes on while frames are whole, end at or before `limit`, and lie below `below`.
 FramesEnd WalkFrames(const Segment& segment, std::uint64_t limit,

@@ -1,7 +1,7 @@
 // A log on a disk that can fail, and whose power can go.
 
-#ifndef CORDWOOD_TESTS_SUPPORT_MACHINE_H_
-#define CORDWOOD_TESTS_SUPPORT_MACHINE_H_
+#ifndef CORDWOOD_TESTS_SUPPORT_LOG_MACHINE_H_
+#define CORDWOOD_TESTS_SUPPORT_LOG_MACHINE_H_
 
 #include <limits>
 #include <memory>
@@ -16,8 +16,13 @@
 
 namespace cordwood::testing {
 
-struct Machine {
-  explicit Machine(std::uint64_t segment_bytes = 64 << 10)
+inline constexpr AppendOptions kDurableAppend = {.durability = Durability::kDurable};
+
+// The name of the file of the segment with that base.
+inline std::string LogOf(Offset base) { return segment::SegmentFileName(base); }
+
+struct LogMachine {
+  explicit LogMachine(std::uint64_t segment_bytes = 64 << 10)
       : log({.segment_bytes = segment_bytes, .storage = disk}) {
     Settle();
   }
@@ -78,4 +83,4 @@ struct Machine {
 
 }  // namespace cordwood::testing
 
-#endif  // CORDWOOD_TESTS_SUPPORT_MACHINE_H_
+#endif  // CORDWOOD_TESTS_SUPPORT_LOG_MACHINE_H_

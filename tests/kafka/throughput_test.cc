@@ -1,0 +1,94 @@
+// How fast records go to a real broker on this machine and come back. Hidden, as its figures are of
+// use on a quiet machine only:
+//
+//   build/release/tests/kafka/cordwood_kafka_tests "[throughput]"
+//
+// With $CORDWOOD_RDKAFKA_PERFORMANCE, the program of librdkafka's examples, as many records of the
+// same mean size are sent by it as well, before and after.
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "cordwood/cordwood.h"
+#include "cordwood/kafka/forwarder.h"
+#include "cordwood/kafka/importer.h"
+#include "tests/catch.h"
+#include "tests/kafka/real_broker.h"
+#include "tests/kafka/web_log.h"
+#include "tests/support/temp_dir.h"
+
+namespace cordwood {
+namespace {
+
+using namespace cordwood::testing;
+using kafka::KafkaForwarder;
+using kafka::KafkaImporter;
+
+constexpr int kPartitions = 8;
+constexpr std::int64_t kRecords = 1'000'000;
+
+void PrintRate(const char* what, absl::Duration time) {
+  const double seconds = absl::ToDoubleSeconds(time);
+  std::printf("%s %lld records in %.2f s: %.0f a second\n", what, static_cast<long long>(kRecords),
+              seconds, static_cast<double>(kRecords) / seconds);
+  std::fflush(stdout);
+}
+
+// By the broker's address and the records' mean size.
+void RunExample(const std::string& address, std::int64_t bytes) {
+  const char* const program = std::getenv("CORDWOOD_RDKAFKA_PERFORMANCE");
+  if (program == nullptr) return;
+  const std::string command =
+      absl::StrCat(program, " -P -t example -X enable.idempotence=true -b ", address, " -s ", bytes,
+                   " -c ", kRecords, " 2>&1 | grep 'messages produced' | tail -1");
+  const absl::Time begin = absl::Now();
+  REQUIRE(std::system(command.c_str()) == 0);
+  PrintRate("librdkafka's example sent", absl::Now() - begin);
+}
+
+}  // namespace
+
+TEST_CASE("Kafka throughput: to a broker and back", "[.throughput]") {
+  if (const auto why = RealBroker::WhyNot()) {
+    std::printf("skipped: %s\n", why->c_str());
+    return;
+  }
+  RealBroker& real = RealBroker::Get();
+  TempDir dir;
+  const Broker from = Broker::Open(dir / "from").value();
+  const TopicConfig config = {.partitions = kPartitions, .retention_age = absl::InfiniteDuration()};
+  const Topic topic = from.CreateTopic("throughput", config).value();
+  REQUIRE(kafka::CreateTopic(real.cluster(), "example", config).ok());
+  const std::vector<WebLine> lines = WebLog();
+  std::int64_t bytes = 0;
+  for (std::int64_t i = 0; i < kRecords; ++i) {
+    const WebLine& line = lines[static_cast<std::size_t>(i) % lines.size()];
+    bytes += static_cast<std::int64_t>(line.host().size() + line.text.size());
+    AppendWebLine(topic, line);
+  }
+
+  RunExample(real.address(), bytes / kRecords);
+  KafkaForwarder forwarder = KafkaForwarder::Open(from, {.cluster = real.cluster(),
+                                                         .routes = {{.topic = "throughput"}},
+                                                         .create_topics = true})
+                                 .value();
+  absl::Time begin = absl::Now();
+  REQUIRE(forwarder.RunToEnd().ok());
+  PrintRate("forwarded", absl::Now() - begin);
+  RunExample(real.address(), bytes / kRecords);
+
+  const Broker to = Broker::Open(dir / "to").value();
+  KafkaImporter importer = KafkaImporter::Open(to, {.cluster = real.cluster(),
+                                                    .routes = {{.topic = "throughput"}},
+                                                    .create_topics = true})
+                               .value();
+  begin = absl::Now();
+  REQUIRE(importer.RunToEnd().ok());
+  PrintRate("imported", absl::Now() - begin);
+}
+
+}  // namespace cordwood
