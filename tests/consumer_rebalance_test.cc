@@ -224,20 +224,21 @@ TEST_CASE("Rebalance: who polls too late loses all to the others, and commits no
   CHECK_FALSE(other.consumer->committed(kFirst).value().has_value());
   CHECK(slow.consumer->Poll(kShort).status().code() == absl::StatusCode::kAborted);
   CHECK(slow.TakeDiary() == List{"+orders-0", "+orders-1", "!orders-0", "!orders-1"});
-  for (int i = 0; i < 3; ++i) {
-    slow.Poll();
-    other.Poll();
+  // It may poll too late again meanwhile.
+  for (int i = 0; i < 10'000 && slow.Has().size() != 1; ++i) {
+    slow.consumer->Poll(absl::ZeroDuration()).IgnoreError();
+    other.consumer->Poll(absl::ZeroDuration()).IgnoreError();
   }
   CHECK(slow.Has().size() == 1);
 }
 
 TEST_CASE("Rebalance: who subscribes again after a pause has not polled too late") {
   World world;
-  Worker worker(world, {.max_poll_interval = absl::Milliseconds(50)});
+  Worker worker(world, {.max_poll_interval = absl::Milliseconds(500)});
   worker.Poll();
   REQUIRE(worker.consumer->Subscribe({}).ok());
   worker.consumer->Poll(absl::ZeroDuration()).IgnoreError();
-  absl::SleepFor(absl::Milliseconds(150));
+  absl::SleepFor(absl::Milliseconds(600));
   REQUIRE(worker.consumer->Subscribe({"orders"}).ok());
   CHECK(worker.consumer->Poll(absl::ZeroDuration()).ok());
 }

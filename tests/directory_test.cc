@@ -83,19 +83,21 @@ TEST_CASE("Directory: a close waits for a trim that another thread is at") {
   for (int i = 0; i < 10; ++i) REQUIRE(log.Append({.value = "v"}).ok());
   REQUIRE(log.Flush().ok());
   std::optional<std::thread> closer;
+  absl::Status how_closed = absl::UnknownError("not closed");
   absl::Notification closed;
   bool closed_too_early = false;
   std::atomic<bool> trimming{false};
   storage->Before([&](const FailingStorage::Operation& operation) {
     if (!absl::StrContains(operation.path, ".start-new") || trimming.exchange(true)) return;
     closer.emplace([&] {
-      CHECK(broker.Close().ToString() == "OK");
+      how_closed = broker.Close();
       closed.Notify();
     });
     closed_too_early = closed.WaitForNotificationWithTimeout(absl::Milliseconds(300));
   });
   REQUIRE(log.Trim(5).ok());
   closer->join();
+  CHECK(how_closed == absl::OkStatus());
   CHECK(!closed_too_early);
   storage->Before(nullptr);
   // What the marker says is what was there in the end.

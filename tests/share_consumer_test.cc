@@ -383,20 +383,26 @@ TEST_CASE("ShareConsumer: who waits is woken, and does not find it when it looks
   ShareConsumer worker = world.Worker({.delivery_limit = 1000});
   ShareConsumer other = world.Worker({.delivery_limit = 1000});
   constexpr int kRounds = 20;
-  absl::Duration woken;
+  std::vector<absl::Duration> woken;
   for (int i = 0; i < kRounds; ++i) {
     world.Send(0, "a");
     const One one(worker);
     // The other one waits by then; a look is due 100 ms later.
-    std::jthread releaser =
-        OnceCallerSleeps([&] { worker.Acknowledge(*one, AckType::kRelease).IgnoreError(); });
-    const absl::Time begin = absl::Now();
+    absl::Time released;
+    std::jthread releaser = OnceCallerSleeps([&] {
+      worker.Acknowledge(*one, AckType::kRelease).IgnoreError();
+      released = absl::Now();
+    });
     const One again(other);
-    woken += absl::Now() - begin;
+    const absl::Time now = absl::Now();
     releaser.join();
+    woken.push_back(now - released);
     REQUIRE(other.Acknowledge(*again).ok());
   }
-  CHECK(woken < kRounds * absl::Milliseconds(75));
+  // Looks alone would take 100 ms each; a stall of the machine hits a few.
+  CHECK(std::count_if(woken.begin(), woken.end(), [](absl::Duration after) {
+          return after < absl::Milliseconds(75);
+        }) > kRounds / 2);
 }
 
 TEST_CASE("ShareConsumer: Wakeup, a stop token and a close end an Acquire that waits") {
