@@ -38,6 +38,7 @@
 
 namespace cordwood {
 
+// A user's own choice, for ProducerOptions::partitioner.
 class Partitioner {
  public:
   virtual ~Partitioner() = default;
@@ -50,7 +51,8 @@ class Partitioner {
   virtual int Choose(std::string_view topic, const Record& record, int partition_count) = 0;
 };
 
-// MurmurHash2 with the seed of Kafka's Java client, and signed as there.
+// MurmurHash2 with the seed of Kafka's Java client (0x9747b28c), and signed as there. Kafka's
+// partition of a key is (Murmur2(key) & 0x7fffffff) modulo the count.
 std::int32_t Murmur2(std::string_view bytes);
 
 namespace internal {

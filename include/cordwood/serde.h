@@ -82,8 +82,8 @@ struct Opaque {};
 template <class... Ms>
 MemberList<Ms...> ListOf(const Ms&...);
 
-// clang-format off
 // n times {}, and n names.
+// clang-format off
 #define CORDWOOD_E1 {}
 #define CORDWOOD_E2 CORDWOOD_E1, {}
 #define CORDWOOD_E3 CORDWOOD_E2, {}

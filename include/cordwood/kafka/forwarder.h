@@ -70,13 +70,14 @@ class ForwarderState;
 
 // Which topics go, and where to. The first route that fits counts.
 struct Route {
-  std::string topic = {};          // one, by its name ...
+  std::string topic = {};          // one, by its name, which has to be there ...
   std::string pattern = {};        // ... or all whose whole name matches, now and later; ECMAScript
-  std::string target = {};         // none: the same name
+  std::string target = {};         // none: the same name; not with a pattern
   std::string target_prefix = {};  // before that
   Partitioning partitioning = Partitioning::kSame;
 };
 
+// Of KafkaForwarder::Open.
 struct ForwarderOptions {
   ClusterOptions cluster = {};
   std::string group = "kafka-forwarder";
@@ -115,8 +116,8 @@ class KafkaForwarder {
   KafkaForwarder& operator=(KafkaForwarder&&) noexcept;
   ~KafkaForwarder();
 
-  // kInvalidArgument: a setting; kNotFound: a route's topic, or the dead-letter topic. It does not
-  // ask the cluster, which may be away.
+  // kInvalidArgument: a setting, or a property of librdkafka's; kNotFound: a route's topic, or the
+  // dead-letter topic. It does not ask the cluster, which may be away.
   static absl::StatusOr<KafkaForwarder> Open(const Broker& broker, const ForwarderOptions& options);
 
   // Forwards until it is stopped (OK), with one thread for each topic beside librdkafka's own. Then
@@ -129,6 +130,7 @@ class KafkaForwarder {
   // The same, and OK once everything that was published when it was called is in the cluster.
   absl::Status RunToEnd(std::stop_token stop = {});
 
+  // Of every topic that a Run has begun with, by its local name.
   std::vector<ForwardedTopic> progress() const;
 
  private:
