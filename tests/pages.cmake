@@ -13,7 +13,7 @@ foreach(page IN LISTS pages)
   string(REGEX REPLACE "[][;]" "|" text "${text}")  # What a list would take for its own.
   string(REGEX MATCHALL "\\|\\([^)#: ]+[)#]" links "${text}")
   foreach(link IN LISTS links)
-    string(REGEX REPLACE "^..|.$" "" path "${link}")
+    string(REGEX MATCH "[^|()#]+" path "${link}")
     if(NOT EXISTS "${folder}/${path}")
       string(APPEND missing "${page}: there is no ${path}\n")
     endif()
