@@ -8,10 +8,15 @@ endif()
 
 file(REMOVE_RECURSE "${WORK_DIR}")
 file(MAKE_DIRECTORY "${WORK_DIR}")
+# That the filter has failed is said on stderr, and is no failure to Doxygen.
 execute_process(
   COMMAND "${DOXYGEN}" "${DOXYFILE}"
   WORKING_DIRECTORY "${WORK_DIR}"
-  COMMAND_ERROR_IS_FATAL ANY)
+  ERROR_VARIABLE errors
+  RESULT_VARIABLE result)
+if(NOT result EQUAL 0 OR NOT errors STREQUAL "")
+  message(FATAL_ERROR "Doxygen (${result}):\n${errors}")
+endif()
 
 # With EXTRACT_ALL it warns of nothing that has no comment.
 file(READ "${DOXYFILE}" settings)

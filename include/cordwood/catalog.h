@@ -14,6 +14,7 @@
 //     ...]}
 //
 // What means something else here than in a cluster:
+//
 //   kafkaTopicReplicationFactor     1: there is one copy
 //   kafkaTopicCompressionType       "uncompressed"
 //   kafkaTopicIsInternal            the name begins with two underscores, as Kafka's own do

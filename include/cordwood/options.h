@@ -119,7 +119,7 @@ struct TopicConfig {
 
   // All of it under Kafka's property names ("retention.ms" = "604800000"), and names in Kafka's
   // style for what Kafka has not got. -1 is no limit. What FromProperties makes of it is equal to
-  // this config, if internal::ValidateTopicConfig likes this config.
+  // this config, if this config is within its bounds.
   std::map<std::string, std::string> ToProperties() const;
 
   // A property that is not there has its default. kInvalidArgument names the property that is

@@ -151,10 +151,11 @@ class Partition {
   // The lowest offset whose timestamp is at or after the time; the end if there is none.
   absl::StatusOr<Offset> OffsetForTime(absl::Time time) const;
 
-  // The lowest offset that is kept, the next one to be given, and the first one that is not known
-  // to be durable. One load each. [start, end) may have holes: gaps, and what was compacted.
+  // The lowest offset that is kept. [start, end) may have holes: gaps, and what was compacted.
   Offset start_offset() const { return CanBeRead() ? log_->start_offset() : 0; }
+  // What the next record gets: everything below is published.
   Offset end_offset() const { return CanBeRead() ? log_->end_offset() : 0; }
+  // Everything below is durable, as far as it is known.
   Offset durable_offset() const { return CanBeRead() ? log_->durable_offset() : 0; }
 
   // Returns once end_offset() is at least `end`. kDeadlineExceeded.

@@ -12,9 +12,11 @@
 //
 // The choice belongs to the topic, which keeps the name; a producer with another one is refused.
 // Built in are:
+//
 //   "xxh3"         XXH3-64(key) modulo the count; the default
 //   "murmur2"      as Kafka's Java client, byte for byte
 //   "round-robin"  the next one for every record, key or not
+//
 // Without a key the first two are sticky: they stay on one partition for 16,384 bytes.
 //
 // Thread safety: Choose() is called by every thread that sends, at the same time.

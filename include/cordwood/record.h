@@ -14,7 +14,9 @@
 // in another thread), or, from a PartitionReader, until its next step. An OwnedRecord stands alone.
 //
 // Do not loop over what is about to die. In C++20 the batch is gone before the first round of
+//
 //   for (const RecordView& record : consumer.Poll(timeout).value())  // wrong; Clang warns
+//
 // Name the batch, then loop over it.
 
 #ifndef CORDWOOD_RECORD_H_
