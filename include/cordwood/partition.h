@@ -61,9 +61,9 @@ class PartitionReader {
   iterator begin() ABSL_ATTRIBUTE_LIFETIME_BOUND;
   iterator end() ABSL_ATTRIBUTE_LIFETIME_BOUND { return iterator(); }
 
-  // Why it ended before its end: kFailedPrecondition: moved from; kUnavailable,
-  // kResourceExhausted: a file could not be opened. OK while it goes on, and at the end. Damage is
-  // no error: it costs the record that it hit.
+  // Why it ended before its end: a file could not be opened (kResourceExhausted: too many open
+  // files; kUnavailable: any other errno) or was cut off (kDataLoss); kFailedPrecondition: moved
+  // from. OK while it goes on, and at the end. Damage is no error: it costs the record that it hit.
   absl::Status status() const;
   // What it has passed over so far, in the order of reading.
   std::span<const Gap> gaps() const ABSL_ATTRIBUTE_LIFETIME_BOUND;

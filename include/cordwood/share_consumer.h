@@ -15,8 +15,8 @@
 // A record that was acquired is held for `lock_time`, and nobody else of the group gets it
 // meanwhile. Then, or once it is released, or its process is gone, it is delivered again, and
 // its delivery count says so. After `delivery_limit` deliveries without kAccept, or with
-// kReject, it is written to the dead-letter topic with its key, value, headers and timestamp,
-// and with these headers:
+// kReject, it is written to the dead-letter topic, into the partition of its own partition's
+// number modulo theirs, with its key, value, headers and timestamp, and with these headers:
 //
 //   cordwood.dlq.topic, .partition, .offset   where it lies
 //   cordwood.dlq.group                        who gave it up

@@ -84,7 +84,8 @@ struct ForwarderOptions {
   std::vector<Route> routes = {};
   // Local, and it must be there. None: a record that the cluster refuses ends Run.
   std::string dead_letter_topic = {};
-  // Makes the target topics that are not there, as the local ones are.
+  // Makes the target topics that are not there, as the local ones are (CreateTopic), with the
+  // records' own timestamps, and 1,024 bytes more for the header that is added.
   bool create_topics = false;
   int replication_factor = -1;  // of those; -1: the cluster's default
   // Adds the group to the topics' retain_for_groups, for good, so that retention takes nothing that
