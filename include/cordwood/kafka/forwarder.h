@@ -70,20 +70,22 @@ class ForwarderState;
 
 // Which topics go, and where to. The first route that fits counts.
 struct Route {
-  std::string topic = {};          // one, by its name ...
+  std::string topic = {};          // one, by its name, which has to be there ...
   std::string pattern = {};        // ... or all whose whole name matches, now and later; ECMAScript
-  std::string target = {};         // none: the same name
+  std::string target = {};         // none: the same name; not with a pattern
   std::string target_prefix = {};  // before that
   Partitioning partitioning = Partitioning::kSame;
 };
 
+// Of KafkaForwarder::Open.
 struct ForwarderOptions {
   ClusterOptions cluster = {};
   std::string group = "kafka-forwarder";
   std::vector<Route> routes = {};
   // Local, and it must be there. None: a record that the cluster refuses ends Run.
   std::string dead_letter_topic = {};
-  // Makes the target topics that are not there, as the local ones are.
+  // Makes the target topics that are not there, as the local ones are (CreateTopic), with the
+  // records' own timestamps, and 1,024 bytes more for the header that is added.
   bool create_topics = false;
   int replication_factor = -1;  // of those; -1: the cluster's default
   // Adds the group to the topics' retain_for_groups, for good, so that retention takes nothing that
@@ -115,8 +117,8 @@ class KafkaForwarder {
   KafkaForwarder& operator=(KafkaForwarder&&) noexcept;
   ~KafkaForwarder();
 
-  // kInvalidArgument: a setting; kNotFound: a route's topic, or the dead-letter topic. It does not
-  // ask the cluster, which may be away.
+  // kInvalidArgument: a setting, or a property of librdkafka's; kNotFound: a route's topic, or the
+  // dead-letter topic. It does not ask the cluster, which may be away.
   static absl::StatusOr<KafkaForwarder> Open(const Broker& broker, const ForwarderOptions& options);
 
   // Forwards until it is stopped (OK), with one thread for each topic beside librdkafka's own. Then
@@ -129,6 +131,7 @@ class KafkaForwarder {
   // The same, and OK once everything that was published when it was called is in the cluster.
   absl::Status RunToEnd(std::stop_token stop = {});
 
+  // Of every topic that a Run has begun with, by its local name.
   std::vector<ForwardedTopic> progress() const;
 
  private:

@@ -46,12 +46,14 @@ namespace internal {
 class ImporterState;
 }  // namespace internal
 
+// Which topic comes, and where to.
 struct ImportRoute {
   std::string topic = {};   // of the cluster
   std::string target = {};  // here; none: the same name
   Partitioning partitioning = Partitioning::kSame;
 };
 
+// Of KafkaImporter::Open.
 struct ImporterOptions {
   ClusterOptions cluster = {};
   std::string group = "kafka-importer";  // a local one
@@ -75,7 +77,8 @@ class KafkaImporter {
   KafkaImporter& operator=(KafkaImporter&&) noexcept;
   ~KafkaImporter();
 
-  // kInvalidArgument: a setting. It does not ask the cluster, which may be away.
+  // kInvalidArgument: a setting, or a property of librdkafka's. It does not ask the cluster, which
+  // may be away.
   static absl::StatusOr<KafkaImporter> Open(const Broker& broker, const ImporterOptions& options);
 
   // Imports until it is stopped (OK), with one thread for each topic beside librdkafka's own.
@@ -86,6 +89,7 @@ class KafkaImporter {
   // The same, and OK once everything that was in the cluster when it was called is here.
   absl::Status RunToEnd(std::stop_token stop = {});
 
+  // Of every route, in order.
   std::vector<ImportedTopic> progress() const;
 
  private:
