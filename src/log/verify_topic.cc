@@ -85,7 +85,10 @@ class TopicVerifier {
     control_ = ControlFile::Open(root, TopicFolder(topic_.name) + "/control", identity_.id,
                                  os::Access::kRead);
     if (control_.ok() && (*control_)->partitions() != identity_.config.partitions) {
+      // Partitions are in the config before they are in the page: who died, or lost the power, in
+      // between has left it to the next Broker.
       const bool is_changing =
+          (*control_)->partitions() < identity_.config.partitions ||
           (*control_)->header().config_version.load(std::memory_order_acquire) % 2 != 0;
       if (input_.is_open) {
         // Some are being added: whichever has more comes first.
