@@ -147,8 +147,12 @@ absl::Status CheckFileSystem(os::Folder& root, const BrokerOptions& options) {
 void RemoveDotNames(os::Folder& root, std::string_view folder) {
   const absl::StatusOr<std::vector<os::FolderEntry>> entries = root.List(folder);
   if (!entries.ok()) return;
+  bool is_synced = false;
   for (const os::FolderEntry& entry : *entries) {
     if (entry.name.empty() || entry.name.front() != '.') continue;
+    // Who renamed it may have died before that was on the disk: a power cut could bring back the
+    // topic, without the files that go here.
+    if (!std::exchange(is_synced, true) && !root.SyncFolder(folder).ok()) return;
     // What cannot be removed does no harm: no name of ours begins with a dot.
     RemoveTree(root, folder.empty() ? entry.name : absl::StrCat(ToAbsl(folder), "/", entry.name))
         .IgnoreError();
