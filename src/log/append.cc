@@ -28,14 +28,14 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline std::int64_t TimestampOf(const Record& recor
              : now_ns;
 }
 
-// Looks at the clock twice more, for one append in 1,024: which one depends on what is in it and
-// when it comes, so that none is taken more often than others.
+// Looks at the clock twice more for one record in 1,024, with the batch that it is in: which one
+// depends on what is in it and when it comes, so that none is taken more often than others.
 class AppendSample {
  public:
   ABSL_ATTRIBUTE_ALWAYS_INLINE AppendSample(const Context& context, std::uint64_t body_hash,
-                                            std::int64_t now_ns) {
-    constexpr std::uint64_t kMask = 1023;
-    if (ABSL_PREDICT_FALSE(((body_hash ^ static_cast<std::uint64_t>(now_ns)) & kMask) == 0)) {
+                                            std::int64_t now_ns, std::size_t records = 1) {
+    constexpr std::uint64_t kOneIn = 1024;
+    if (ABSL_PREDICT_FALSE((body_hash ^ static_cast<std::uint64_t>(now_ns)) % kOneIn < records)) {
       began_ns_ = context.storage->ElapsedNanos();
     }
   }
@@ -261,7 +261,8 @@ absl::StatusOr<Appended> Log::AppendBatchOnce(std::span<const Record> records, A
         absl::StrCat("a batch of ", total, " bytes does not fit a segment of 2 GiB; split it")));
   }
 
-  const AppendSample sample(*context_, records.empty() ? 0 : batch[0].plan.body_hash, now);
+  const AppendSample sample(*context_, records.empty() ? 0 : batch[0].plan.body_hash, now,
+                            records.size());
   Offset first;
   {
     Turn turn(*this);

@@ -122,13 +122,17 @@ double Of(const std::map<std::string, double>& rates, const std::string& name) {
   return found == rates.end() ? 0 : found->second;
 }
 
-// Of what is counted. `p99`: of one in 1,024 appends, so there may be none.
+// Of one append in 1,024 there may be none.
+std::string P99Text(const LatencyHistogram& histogram) {
+  const absl::Duration most = histogram.Quantile(0.99);
+  const absl::Duration unit = most >= absl::Seconds(1)        ? absl::Milliseconds(100)
+                              : most >= absl::Milliseconds(1) ? absl::Microseconds(100)
+                                                              : absl::Nanoseconds(100);
+  return histogram.count() == 0 ? "-"
+                                : absl::StrCat("< ", absl::FormatDuration(absl::Trunc(most, unit)));
+}
+
 std::string CountsText(const Moment& now, const Rates& rates, const Style& style) {
-  const auto p99 = [](const LatencyHistogram& histogram) {
-    return histogram.count() == 0
-               ? "-"
-               : absl::StrCat("< ", absl::FormatDuration(histogram.Quantile(0.99)));
-  };
   absl::Duration unsynced;
   for (const PartitionMetrics& p : now.metrics.partitions) {
     unsynced = std::max(unsynced, p.unsynced_age);
@@ -136,8 +140,8 @@ std::string CountsText(const Moment& now, const Rates& rates, const Style& style
   std::string text =
       absl::StrCat("read ", RateText(rates.consumed), ", ",
                    BytesText(static_cast<std::int64_t>(rates.consumed_bytes)), "/s; append p99 ",
-                   p99(rates.append_latency), "; syncs ", RateText(rates.syncs), ", p99 ",
-                   p99(rates.sync_latency), "; not durable for ", DurationText(unsynced), "\n");
+                   P99Text(rates.append_latency), "; syncs ", RateText(rates.syncs), ", p99 ",
+                   P99Text(rates.sync_latency), "; not durable for ", DurationText(unsynced), "\n");
   if (rates.blocked > 0 || rates.errors > 0) {
     absl::StrAppend(
         &text,
