@@ -46,8 +46,8 @@ absl::Status ConsumerState::CommitOffsets(const std::map<TopicPartition, Offset>
   return Commit(wanted, options, std::move(lost));
 }
 
-absl::Status ConsumerState::Commit(std::span<const Wanted> wanted, const CommitOptions& options,
-                                   std::vector<TopicPartition> lost) {
+absl::Status ConsumerState::CommitEach(std::span<const Wanted> wanted, const CommitOptions& options,
+                                       std::vector<TopicPartition> lost) {
   CORDWOOD_RETURN_IF_ERROR(CheckUsable());
   if (options_.group.empty()) {
     return absl::FailedPreconditionError(

@@ -18,6 +18,9 @@ namespace {
 
 // A batch that is made anew gets room for so many records at once.
 constexpr std::size_t kRecordsAtFirst = 512;
+// So many batches are told of together, as an addition on a page of all processes costs more than a
+// Poll of one record can bear.
+constexpr std::uint64_t kBatchesUntold = 64;
 
 absl::Status GapError(const Gap& gap) {
   if (gap.reason == GapReason::kTombstones) {
@@ -45,6 +48,12 @@ absl::Status ConsumerState::Poll(Consumer& self, RecordBatch& batch, absl::Durat
   if (log::InFill()) return log::InFillError();
   absl::Status status = PollOnce(self, batch, builder, timeout, stop);
   builder.Finish();
+  if (builder.size() != 0) {
+    consumed_.records += builder.size();
+    if (++consumed_.batches >= kBatchesUntold) TellConsumed();
+  } else if (ABSL_PREDICT_FALSE(!status.ok())) {
+    broker_->context().counts().CountError(log::Operation::kPoll, status);
+  }
   if (options_.max_poll_interval != absl::InfiniteDuration()) {
     last_poll_ns_ = os::ReadClock(CLOCK_MONOTONIC_COARSE);
     if (member_ != nullptr) member_->Polled(last_poll_ns_);
@@ -80,6 +89,7 @@ absl::Status ConsumerState::PollOnce(Consumer& self, RecordBatch& batch, BatchBu
     if (builder.size() != 0 || !batch.gaps().empty()) return absl::OkStatus();
     if (!errors_.empty()) return TakeError(self);
 
+    if (consumed_.batches != 0) TellConsumed();  // there is time for it
     if (timeout <= absl::ZeroDuration()) return absl::OkStatus();
     const std::int64_t now = os::MonotonicNanos();
     if (deadline == 0) {
@@ -105,6 +115,14 @@ absl::Status ConsumerState::PollOnce(Consumer& self, RecordBatch& batch, BatchBu
       member_->Polled(now_ns);
     }
   }
+}
+
+void ConsumerState::TellConsumed() {
+  log::MetricsPage& counts = broker_->context().counts();
+  counts.consumed_records.Add(consumed_.records);
+  counts.consumed_bytes.Add(consumed_.bytes);
+  counts.consumed_batches.Add(consumed_.batches);
+  consumed_ = {};
 }
 
 // Nothing for a turn: no record to read, and nothing to be told.
@@ -179,6 +197,7 @@ ConsumerState::Visit ConsumerState::Read(PartitionReading& partition, std::size_
   segment::CheckedFrame frame;
   Visit result = Visit::kMore;
   std::size_t gaps = 0;
+  std::uint64_t bytes = 0;
   while (builder.size() - before + gaps < quota) {
     const log::Cursor::Step step = cursor.Next(frame);
     if (ABSL_PREDICT_TRUE(step == log::Cursor::Step::kRecord)) {
@@ -187,6 +206,7 @@ ConsumerState::Visit ConsumerState::Read(PartitionReading& partition, std::size_
         builder.Pin(cursor.segment());
       }
       builder.Add(cursor.View(frame));
+      bytes += frame.frame_bytes;
       continue;
     }
     if (step == log::Cursor::Step::kEnd) {
@@ -209,6 +229,7 @@ ConsumerState::Visit ConsumerState::Read(PartitionReading& partition, std::size_
     break;
   }
   builder.EndPartition(cursor.next_offset());
+  consumed_.bytes += bytes;
   if (options_.auto_commit == AutoCommit::kAfterPoll && (builder.size() != before || gaps != 0)) {
     partition.given = cursor.next_offset();
     if (!partition.unsaid) unsaid_.push_back(&partition);

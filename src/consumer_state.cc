@@ -163,6 +163,7 @@ absl::Status ConsumerState::Close(Consumer& self) {
   CORDWOOD_RETURN_IF_ERROR(CheckOutsideCallback("Close"));
   if (closed_ || IsForked()) return absl::OkStatus();
   const bool is_open = broker_->status().ok();
+  if (is_open && consumed_.batches != 0) TellConsumed();
   const bool is_subscribed = mode_ == Mode::kSubscribed || mode_ == Mode::kPattern;
   absl::Status committed = is_open ? CommitAfterPoll() : absl::OkStatus();
   const std::vector<TopicPartition> all = Assignment();

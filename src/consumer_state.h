@@ -210,6 +210,7 @@ class ConsumerState {
   void Fail(PartitionReading& partition, absl::Status status);
   void TellDeleted(TopicReading& topic);
   absl::Status TakeError(Consumer& self);
+  void TellConsumed();
 
   // consumer_wait.cc
   static void SetBusy(PartitionReading& partition);
@@ -229,7 +230,12 @@ class ConsumerState {
 
   // consumer_commit.cc
   absl::Status Commit(std::span<const Wanted> wanted, const CommitOptions& options,
-                      std::vector<TopicPartition> lost = {});
+                      std::vector<TopicPartition> lost = {}) {
+    return broker_->context().Counted(log::Operation::kCommit,
+                                      CommitEach(wanted, options, std::move(lost)));
+  }
+  absl::Status CommitEach(std::span<const Wanted> wanted, const CommitOptions& options,
+                          std::vector<TopicPartition> lost);
   absl::Status CommitOne(const Wanted& wanted, const CommitOptions& options);
   absl::Status MakeDurable(std::span<const Wanted> wanted);
   absl::Status CommitAfterPoll();
@@ -269,6 +275,10 @@ class ConsumerState {
   std::optional<std::regex> pattern_;
   std::int64_t next_topics_ns_ = 0;
   std::int64_t last_poll_ns_ = 0;
+  // What metrics are not told of yet.
+  struct {
+    std::uint64_t records = 0, bytes = 0, batches = 0;
+  } consumed_;
 
   // The queue, first in first out.
   PartitionReading* first_ = nullptr;

@@ -46,8 +46,17 @@ absl::StatusOr<AcquiredBatch> ShareConsumerState::Acquire(absl::Duration timeout
                                                           const std::stop_token& stop) {
   CORDWOOD_RETURN_IF_ERROR(CheckUsable());
   Found found;
-  CORDWOOD_RETURN_IF_ERROR(AcquireOnce(found, timeout, stop));
+  log::MetricsPage& counts = broker_->context().counts();
+  if (absl::Status status = AcquireOnce(found, timeout, stop); !status.ok()) {
+    counts.CountError(log::Operation::kPoll, status);
+    return status;
+  }
   AcquiredBatch& batch = found.batch;
+  if (!batch.records_.empty()) {
+    counts.consumed_records.Add(batch.records_.size());
+    counts.consumed_bytes.Add(found.bytes);
+    counts.consumed_batches.Add();
+  }
   batch.SetRange(batch.records_.data(), batch.records_.data() + batch.records_.size());
   return std::move(batch);
 }
@@ -258,6 +267,7 @@ absl::StatusOr<bool> ShareConsumerState::TakeFrom(const std::shared_ptr<SharePar
                   .member = consumer_,
                   .key = ordered ? key : group::kKeyUnknown});
     Add(partition, record, deliveries, deadline, found);
+    found.bytes += frame.frame_bytes;
     ++o;
   }
   return dying;

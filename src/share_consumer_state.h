@@ -92,6 +92,7 @@ class ShareConsumerState {
     absl::Status error;
     bool busy = false;  // somebody else had a partition for all the time that we waited
     const segment::Segment* pinned = nullptr;
+    std::uint64_t bytes = 0;  // of the frames of the batch
   };
 
   // share_consumer_state.cc

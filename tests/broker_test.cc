@@ -255,8 +255,8 @@ TEST_CASE("Broker: many that make one directory at once all succeed") {
   for (std::thread& thread : threads) thread.join();
   for (const absl::Status& status : opened) CHECK(status.ToString() == "OK");
   for (const absl::Status& status : made) CHECK(status.ToString() == "OK");
-  CHECK(NamesIn(dir / "data") ==
-        std::set<std::string>{"CLEAN", "FORMAT", "groups", "locks", "reserve", "topics"});
+  CHECK(NamesIn(dir / "data") == std::set<std::string>{"CLEAN", "FORMAT", "groups", "locks",
+                                                       "metrics", "reserve", "topics"});
   CHECK(NamesIn(dir / "data/topics") == std::set<std::string>{"t"});
 }
 

@@ -25,6 +25,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cordwood/describe.h"
+#include "cordwood/metrics.h"
 #include "cordwood/options.h"
 #include "cordwood/producer.h"
 #include "cordwood/topic.h"
@@ -108,6 +109,9 @@ class Broker {
   // Who holds records of the topic that retention could give up otherwise, by partition, the
   // lowest offset first. kNotFound: there is no such topic.
   absl::StatusOr<std::vector<RetentionHold>> DescribeHolds(std::string_view topic) const;
+  // What has been done here by all processes, and how it is now: metrics.h. It looks at every
+  // segment's header, and of partitions that are not durable at a record.
+  absl::StatusOr<MetricsSnapshot> Metrics() const;
   // Changes these of its settings, by Kafka's names as in TopicConfig::ToProperties(), and no
   // others, while it is written to and read. OK: survives a power cut. Every process that has
   // the topic open goes by them from its next maintenance on (0.1 s; without background threads

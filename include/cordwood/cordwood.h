@@ -19,6 +19,7 @@
 #include "cordwood/completion.h"
 #include "cordwood/consumer.h"
 #include "cordwood/describe.h"
+#include "cordwood/metrics.h"
 #include "cordwood/options.h"
 #include "cordwood/partition.h"
 #include "cordwood/partitioner.h"

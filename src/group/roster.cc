@@ -312,12 +312,15 @@ absl::Status Roster::Decide(log::Directory& directory, const Assignor& assignor,
       }
     }
   }
+  bool moves = false;
   for (std::size_t i = 0; i < targets.size(); ++i) {
     std::atomic<std::uint32_t>& target = group_.entry(static_cast<int>(i)).target;
     if (target.load(std::memory_order_relaxed) != targets[i]) {
       target.store(targets[i], std::memory_order_relaxed);
+      moves = true;
     }
   }
+  if (moves) group_.context().counts().rebalances.Add();
   // Before it counts as decided: who is to take something must have been rung.
   os::Ring(live.bell);
   // Release: who finds it decided finds the targets, too.

@@ -28,6 +28,26 @@ constexpr char kRetainUrl[] = "cordwood/retain_first";  // the salt of the activ
 // Who commits rings; but it may die before it does.
 constexpr std::int64_t kSleepNanos = 100'000'000;
 
+// From Begin() on an append waits, until this goes.
+class Blocked {
+ public:
+  Blocked(const Context& context, BlockedCounters& counters)
+      : storage_(*context.storage), counters_(counters) {}
+  Blocked(const Blocked&) = delete;
+  Blocked& operator=(const Blocked&) = delete;
+  ~Blocked() {
+    if (began_ns_) counters_.Record(storage_.ElapsedNanos() - *began_ns_);
+  }
+  void Begin() {
+    if (!began_ns_) began_ns_ = storage_.ElapsedNanos();
+  }
+
+ private:
+  Storage& storage_;
+  BlockedCounters& counters_;
+  std::optional<std::int64_t> began_ns_;
+};
+
 }  // namespace
 
 bool Log::WantsRoom(const absl::Status& status) {
@@ -57,6 +77,8 @@ absl::StatusOr<Appended> Log::AppendWithRoom(AppendCall& call,
       CORDWOOD_RETURN_IF_ERROR(MakeWay(number, call.deadline_ns()));
     } else if (const auto salt = appended.status().GetPayload(kRetainUrl)) {
       if (!absl::SimpleAtoi(std::string(*salt), &number)) break;
+      Blocked blocked(*context_, context_->counts().blocked_by_retention);
+      blocked.Begin();
       RetainForRoll(number, call.deadline_ns());
     }
     appended = once();
@@ -71,6 +93,7 @@ Offset Log::NeededFrom(const CleanupConfig& cleanup, Needs::Commits commits) con
 }
 
 absl::Status Log::MakeWay(std::uint64_t bytes, std::int64_t deadline_ns) {
+  Blocked blocked(*context_, context_->counts().blocked_by_backlog);
   for (bool has_dropped = false;;) {
     CORDWOOD_RETURN_IF_ERROR(status());
     const std::shared_ptr<const CleanupConfig> config = cleanup();
@@ -109,6 +132,7 @@ absl::Status Log::MakeWay(std::uint64_t bytes, std::int64_t deadline_ns) {
         if (os::MonotonicNanos() >= deadline_ns) {
           return full(absl::StatusCode::kDeadlineExceeded, "waited for room in a full backlog");
         }
+        blocked.Begin();
         CORDWOOD_RETURN_IF_ERROR(WaitForRoom(from, deadline_ns));
         break;
     }

@@ -128,9 +128,14 @@ absl::Status Compactor::Pass::Commit(std::int64_t deadline_ns) {
     CORDWOOD_RETURN_IF_ERROR(CheckGoOn());
     CORDWOOD_RETURN_IF_ERROR(Publish(group));
   }
+  MetricsPage& counts = log_->context().counts();
   for (std::size_t i = group.first; i < group.last; ++i) {
-    result_.bytes_before += segment::kFirstFrame + inputs_[i].facts.bytes;
+    const std::uint64_t bytes = segment::kFirstFrame + inputs_[i].facts.bytes;
+    result_.bytes_before += bytes;
+    counts.compaction_read_bytes.Add(bytes);
   }
+  counts.compaction_written_bytes.Add(output_.segment->capacity());
+  counts.compaction_removed_records.Add(output_.dropped);
   result_.files_replaced += group.last - group.first;
   ++result_.files_written;
   result_.bytes_after += output_.segment->capacity();
@@ -204,6 +209,7 @@ absl::Status Compactor::Pass::Finish(std::int64_t deadline_ns) {
   // Release: pairs with the acquire at the begin of the next pass.
   log_->block().compacted_to.store(end_, std::memory_order_release);
   result_.compacted_to = end_;
+  log_->context().counts().compactions.Add();
   phase_ = Phase::kDone;
   inputs_.clear();  // with its maps
   map_.reset();

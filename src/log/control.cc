@@ -25,7 +25,10 @@ Watermarks WatermarksOf(const ControlBlock& block) {
           .tombstone_horizon = block.tombstone_horizon.load(std::memory_order_acquire),
           .compacted_to = block.compacted_to.load(std::memory_order_acquire),
           .last_append_ns = block.last_append_ns.load(std::memory_order_relaxed),
-          .sync_to = block.sync_to.load(std::memory_order_relaxed)};
+          .sync_to = block.sync_to.load(std::memory_order_relaxed),
+          .bytes_before = block.bytes_before[tail.slot].load(std::memory_order_relaxed),
+          .batches = block.batches.load(std::memory_order_relaxed),
+          .batch_records = block.batch_records.load(std::memory_order_relaxed)};
 }
 
 void StoreWatermarks(const Watermarks& from, ControlBlock& block) {
@@ -41,9 +44,22 @@ void StoreWatermarks(const Watermarks& from, ControlBlock& block) {
   block.intent.store(0, std::memory_order_relaxed);
   block.sync_to.store(from.sync_to, std::memory_order_relaxed);
   block.prepared.store(0, std::memory_order_relaxed);
+  block.bytes_before[0].store(from.bytes_before, std::memory_order_relaxed);
+  block.batches.store(from.batches, std::memory_order_relaxed);
+  block.batch_records.store(from.batch_records, std::memory_order_relaxed);
   block.state.store(0, std::memory_order_relaxed);
   // Release: pairs with ReadTail().
   block.tail.store(Tail{0, from.records, from.position}.Pack(), std::memory_order_release);
+}
+
+std::uint64_t BytesProduced(const ControlBlock& block) {
+  for (;;) {
+    const TailView tail = ReadTail(block);
+    const std::uint64_t before = block.bytes_before[tail.slot].load(std::memory_order_acquire);
+    if (const TailView again = ReadTail(block); again.salt == tail.salt) {
+      return before + again.position - segment::kFirstFrame;
+    }
+  }
 }
 
 namespace {

@@ -16,6 +16,7 @@
 #include "cordwood/status_macros.h"
 #include "log/clean_marker.h"
 #include "log/small_files.h"
+#include "log/timed_sync.h"
 #include "log/turn.h"
 
 namespace cordwood::log {
@@ -39,7 +40,7 @@ bool IsDurable(const ControlBlock& block, Offset end) {
 constexpr std::size_t kFilesMax = 64;
 
 // Rule 17. What is left out, or fails, is for the caller to flush on its own.
-absl::Status SyncTogether(os::Folder& root,
+absl::Status SyncTogether(const Context& context,
                           const std::vector<std::shared_ptr<TopicFiles>>& topics) {
   std::vector<std::pair<TopicFiles*, int>> dirty;
   for (const std::shared_ptr<TopicFiles>& topic : topics) {
@@ -59,7 +60,8 @@ absl::Status SyncTogether(os::Folder& root,
     const absl::StatusOr<std::optional<TailView>> to = (*log)->BeginSharedSync();
     if (to.ok() && to->has_value()) begun.emplace_back(*log, **to);
   }
-  const absl::Status synced = begun.empty() ? absl::OkStatus() : root.SyncFileSystem();
+  if (begun.empty()) return absl::OkStatus();
+  const absl::Status synced = TimedSync(context, [&] { return context.root->SyncFileSystem(); });
   absl::Status first;
   for (const auto& [log, to] : begun) first.Update(log->EndSharedSync(to, synced));
   // Not before all of their locks are free: a callback may make another of them durable.
@@ -89,7 +91,7 @@ absl::Status Directory::FlushAll(absl::Duration timeout) {
   CORDWOOD_RETURN_IF_ERROR(context_->CheckWritable());
   const std::int64_t deadline = DeadlineAfter(timeout);
   CORDWOOD_ASSIGN_OR_RETURN(const auto topics, AllTopics());
-  absl::Status first = SyncTogether(*context_->root, topics);
+  absl::Status first = SyncTogether(*context_, topics);
   for (const std::shared_ptr<TopicFiles>& topic : topics) {
     const std::shared_ptr<ControlFile> control = topic->control();
     for (int i = 0; i < topic->partitions(); ++i) {
@@ -114,7 +116,7 @@ absl::Status Directory::TryFlushAll(std::int64_t deadline_ns) {
   CORDWOOD_ASSIGN_OR_RETURN(const auto topics, AllTopics());
   const std::size_t turn = flush_turn_.load(std::memory_order_relaxed);
   bool has_begun = false;  // one at least in each call
-  absl::Status first = SyncTogether(*context_->root, topics);
+  absl::Status first = SyncTogether(*context_, topics);
   for (std::size_t n = 0; n < topics.size(); ++n) {
     TopicFiles& topic = *topics[(turn + n) % topics.size()];
     const std::shared_ptr<ControlFile> control = topic.control();
@@ -277,6 +279,7 @@ absl::Status Directory::LeaveAsLast() {
   CORDWOOD_ASSIGN_OR_RETURN(context->owners,
                             os::LockOwners::Claim(*context->root, context->clock.Now()));
   context->boot_id = context_->boot_id;
+  context->metrics = context_->metrics;
   Directory last(context, hooks_);
   last.closing_.store(true, std::memory_order_seq_cst);  // it has no presence to give up
   absl::Status status = last.MarkClean();

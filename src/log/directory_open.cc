@@ -147,8 +147,12 @@ absl::Status CheckFileSystem(os::Folder& root, const BrokerOptions& options) {
 void RemoveDotNames(os::Folder& root, std::string_view folder) {
   const absl::StatusOr<std::vector<os::FolderEntry>> entries = root.List(folder);
   if (!entries.ok()) return;
+  bool is_synced = false;
   for (const os::FolderEntry& entry : *entries) {
     if (entry.name.empty() || entry.name.front() != '.') continue;
+    // Who renamed it may have died before that was on the disk: a power cut could bring back the
+    // topic, without the files that go here.
+    if (!std::exchange(is_synced, true) && !root.SyncFolder(folder).ok()) return;
     // What cannot be removed does no harm: no name of ours begins with a dot.
     RemoveTree(root, folder.empty() ? entry.name : absl::StrCat(ToAbsl(folder), "/", entry.name))
         .IgnoreError();
@@ -224,6 +228,7 @@ class Directory::Opening {
     }
     CORDWOOD_RETURN_IF_ERROR(EnsureSkeleton(*root));
     context->reserve = Reserve::Open(*root, static_cast<std::uint64_t>(options_.reserve_bytes));
+    context->metrics->Share(*root, context->clock.Now());
     CORDWOOD_ASSIGN_OR_RETURN(context->owners, os::LockOwners::Claim(*root, context->clock.Now()));
     auto directory =
         std::shared_ptr<Directory>(new Directory(std::move(context), std::move(hooks)));
@@ -427,6 +432,7 @@ class Directory::Opening {
         MarkUnready(control);
         return Damaged(name, absl::StrCat("partition ", i), recovered.status());
       }
+      Count(input, *recovered);
       found.push_back(recovered->watermarks);
       in_place = in_place && recovered->believed && IsSame(*input.control, recovered->watermarks);
       std::move(recovered->items.begin(), recovered->items.end(),
@@ -445,6 +451,21 @@ class Directory::Opening {
         ReplaceControl(*context_, name, identity.id, control, found);
     if (!made.ok()) MarkUnready(control);
     return made;
+  }
+
+  void Count(const RecoveryInput& input, RecoveredPartition& recovered) const {
+    MetricsPage& counts = context_->counts();
+    counts.recovered_partitions.Add();
+    for (const RecoveryReport::Item& item : recovered.items) {
+      counts.recovery_lost_records.Add(static_cast<std::uint64_t>(item.to - item.from));
+      counts.recovery_dropped_bytes.Add(static_cast<std::uint64_t>(item.bytes_dropped));
+    }
+    if (!input.control) return;
+    // What was produced stays so, also what is lost.
+    Watermarks& now = recovered.watermarks;
+    now.bytes_before = input.control->bytes_before + input.control->position - now.position;
+    now.batches = input.control->batches;
+    now.batch_records = input.control->batch_records;
   }
 
   const BrokerOptions& options_;

@@ -13,6 +13,7 @@
 #include "cordwood/segment/walk.h"
 #include "cordwood/status_macros.h"
 #include "log/creation_time.h"
+#include "log/timed_sync.h"
 #include "log/turn.h"
 
 namespace cordwood::log {
@@ -117,7 +118,7 @@ absl::Status Log::SyncPublished() {
   // may have been marked clean without having reached the disk.
   b.sync_to.store(to.end(), std::memory_order_release);
   bool sync_failed = false;
-  absl::Status synced = SyncRange(from, to, sync_failed);
+  absl::Status synced = TimedSync(*context_, [&] { return SyncRange(from, to, sync_failed); });
   // Release: pairs with the acquire in durable_offset().
   if (synced.ok()) b.durable.store(to.end(), std::memory_order_release);
   // Only a sync that failed leaves pages in doubt; a file that could not be opened, say,
@@ -315,6 +316,7 @@ absl::Status Log::Retire(const absl::Status& cause) {
     }
   }
   if (moved.ok()) {
+    context_->counts().retired_files.Add();
     b.sync_to.store(0, std::memory_order_release);
     return moved;
   }

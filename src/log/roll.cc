@@ -360,13 +360,18 @@ absl::Status Log::Roll(std::uint64_t needed_bytes, std::int64_t now_ns) {
   writer_.segment = std::move(next);
   room_.store(0, std::memory_order_relaxed);  // until the caller sets it
   has_rolled_.store(true, std::memory_order_relaxed);
+  context_->counts().rolls.Add();
   return absl::OkStatus();
 }
 
-// Rule 4: base and salt of the other slot, then the tail once.
+// Rule 4: base and salt of the other slot, and what goes with them, then the tail once.
 void Log::FlipTail(const segment::Segment& to, std::uint32_t records, std::uint64_t position) {
   ControlBlock& b = block();
-  const unsigned slot = 1 - Tail::Unpack(b.tail.load(std::memory_order_relaxed)).slot;
+  const Tail old = Tail::Unpack(b.tail.load(std::memory_order_relaxed));
+  const unsigned slot = 1 - old.slot;
+  b.bytes_before[slot].store(
+      b.bytes_before[old.slot].load(std::memory_order_relaxed) + old.position - position,
+      std::memory_order_release);
   b.base[slot].store(to.base(), std::memory_order_release);
   b.salt[slot].store(to.salt_tag(), std::memory_order_release);
   // Release: pairs with the acquire in ReadTail().

@@ -55,6 +55,8 @@ absl::Status Log::MoveStart(Offset new_start, GapReason reason) {
       start.reason = reason;
     });
   }));
+  context_->counts().removed_by(reason).records.Add(
+      static_cast<std::uint64_t>(new_start - start_offset()));
   b.start_reason.store(static_cast<std::uint32_t>(reason), std::memory_order_relaxed);
   // Release: pairs with the acquire in start_offset().
   b.start.store(new_start, std::memory_order_release);
@@ -77,6 +79,9 @@ absl::Status Log::RemoveBelowStart() {
     std::erase_if(unsynced_, [&](const auto& held) { return held->base() == it->base; });
     RemoveSegmentFiles(segment::SegmentFileName(it->base, ""));
     listed_ = false;
+    RemovedCounters& removed = context_->counts().removed_by(start_reason());
+    removed.segments.Add();
+    if (it->known) removed.bytes.Add(it->end_position);
   }
   return absl::OkStatus();
 }

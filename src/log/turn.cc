@@ -13,7 +13,10 @@ absl::Status InFillError() {
 absl::Status Log::Turn::WaitForIt(Log& log, std::int64_t deadline_ns) {
   ControlBlock& block = log.block();
   const os::LockOwners& owners = *log.context_->owners;
-  switch (block.lock.Lock(owners, deadline_ns)) {
+  std::int64_t slept_ns = 0;
+  const os::LockResult result = block.lock.Lock(owners, deadline_ns, &slept_ns);
+  if (slept_ns > 0) log.context_->counts().blocked_by_writers.Record(slept_ns);
+  switch (result) {
     case os::LockResult::kAcquired:
       return absl::OkStatus();
     case os::LockResult::kTakenOver:

@@ -137,7 +137,8 @@ bool SharedLock::TakeOverFromDead(const LockOwners& owners) {
                                        std::memory_order_seq_cst);
 }
 
-LockResult SharedLock::LockSlow(const LockOwners& owners, std::int64_t deadline_ns) {
+LockResult SharedLock::LockSlow(const LockOwners& owners, std::int64_t deadline_ns,
+                                std::int64_t* slept_ns) {
   const std::int64_t spin_until = MonotonicNanos() + kSpinNanos;
   std::uint32_t waiters = 0;  // set once we have slept: others may sleep still
   for (;;) {
@@ -159,6 +160,7 @@ LockResult SharedLock::LockSlow(const LockOwners& owners, std::int64_t deadline_
     }
     waiters = kWaiters;
     FutexWait(&word_, word | kWaiters, std::min(kSleepNanos, deadline_ns - now));
+    if (slept_ns != nullptr) *slept_ns += MonotonicNanos() - now;
   }
 }
 

@@ -19,6 +19,7 @@ void AddGroups(CLI::App& app, Session& session);
 void AddDescribe(CLI::App& app, Session& session);
 void AddExplain(CLI::App& app, Session& session);
 void AddDump(CLI::App& app, Session& session);
+void AddMetrics(CLI::App& app, Session& session);
 void AddTop(CLI::App& app, Session& session);
 void AddExport(CLI::App& app, Session& session);
 void AddImport(CLI::App& app, Session& session);

@@ -110,6 +110,7 @@ int main(int argc, char** argv) {
   cordwood::tool::AddDescribe(app, session);
   cordwood::tool::AddExplain(app, session);
   cordwood::tool::AddDump(app, session);
+  cordwood::tool::AddMetrics(app, session);
   cordwood::tool::AddTop(app, session);
   cordwood::tool::AddExport(app, session);
   cordwood::tool::AddImport(app, session);

@@ -29,6 +29,7 @@ struct Options {
 struct Moment {
   absl::Time time = {};
   BrokerDescription all = {};
+  MetricsSnapshot metrics = {};
 };
 
 // Sums of offsets: they only grow, whatever retention takes away.
@@ -47,19 +48,52 @@ std::int64_t CommittedOf(const GroupDescription& group) {
 struct Rates {
   std::map<std::string, double> records, bytes;  // of topics
   std::map<std::string, double> committed;       // of groups
+  // Of what is counted; zero where nothing is.
+  double consumed = 0, consumed_bytes = 0, syncs = 0, errors = 0;
+  double blocked = 0;                             // seconds of all producers
+  LatencyHistogram append_latency, sync_latency;  // between the two
 };
+
+double ErrorsOf(const MetricCounts& counts) {
+  double sum = 0;
+  for (const ErrorCount& error : counts.errors) sum += static_cast<double>(error.count);
+  return sum;
+}
+
+absl::Duration BlockedOf(const MetricCounts& counts) {
+  return counts.blocked_by_backlog.time + counts.blocked_by_retention.time +
+         counts.blocked_by_writers.time;
+}
+
+// Frames and all, whatever retention takes away.
+std::map<std::string, std::uint64_t> BytesProduced(const MetricsSnapshot& metrics) {
+  std::map<std::string, std::uint64_t> bytes;
+  for (const PartitionMetrics& p : metrics.partitions) bytes[p.topic] += p.produced_bytes;
+  return bytes;
+}
+
+LatencyHistogram Between(const LatencyHistogram& before, const LatencyHistogram& now) {
+  LatencyHistogram between;
+  for (std::size_t i = 0; i < between.counts.size(); ++i) {
+    between.counts[i] = now.counts[i] - std::min(before.counts[i], now.counts[i]);
+  }
+  return between;
+}
 
 Rates RatesOf(const Moment& before, const Moment& now) {
   Rates rates;
   const double seconds = std::max(absl::ToDoubleSeconds(now.time - before.time), 1e-6);
-  const auto rate = [&](std::int64_t from, std::int64_t to) {
-    return std::max(0.0, static_cast<double>(to - from) / seconds);
+  const auto rate = [&](auto from, auto to) {
+    return std::max(0.0, (static_cast<double>(to) - static_cast<double>(from)) / seconds);
   };
+  const auto bytes_before = BytesProduced(before.metrics), bytes = BytesProduced(now.metrics);
   for (const TopicDescription& topic : now.all.topics) {
     for (const TopicDescription& old : before.all.topics) {
       if (old.id != topic.id) continue;
       rates.records[topic.name] = rate(EndOf(old), EndOf(topic));
-      rates.bytes[topic.name] = rate(old.bytes, topic.bytes);
+      const auto from = bytes_before.find(topic.name), to = bytes.find(topic.name);
+      if (from == bytes_before.end() || to == bytes.end()) continue;
+      rates.bytes[topic.name] = rate(from->second, to->second);
     }
   }
   for (const GroupDescription& group : now.all.groups) {
@@ -69,12 +103,53 @@ Rates RatesOf(const Moment& before, const Moment& now) {
       }
     }
   }
+  if (!before.metrics.counts || !now.metrics.counts) return rates;
+  const MetricCounts& old = *before.metrics.counts;
+  const MetricCounts& counts = *now.metrics.counts;
+  rates.consumed = rate(old.consumed_records, counts.consumed_records);
+  rates.consumed_bytes = rate(old.consumed_bytes, counts.consumed_bytes);
+  rates.errors = rate(ErrorsOf(old), ErrorsOf(counts));
+  rates.blocked =
+      rate(absl::ToDoubleSeconds(BlockedOf(old)), absl::ToDoubleSeconds(BlockedOf(counts)));
+  rates.append_latency = Between(old.append_latency, counts.append_latency);
+  rates.sync_latency = Between(old.sync_latency, counts.sync_latency);
+  rates.syncs = rate(0, rates.sync_latency.count());
   return rates;
 }
 
 double Of(const std::map<std::string, double>& rates, const std::string& name) {
   const auto found = rates.find(name);
   return found == rates.end() ? 0 : found->second;
+}
+
+// Of one append in 1,024 there may be none.
+std::string P99Text(const LatencyHistogram& histogram) {
+  const absl::Duration most = histogram.Quantile(0.99);
+  const absl::Duration unit = most >= absl::Seconds(1)        ? absl::Milliseconds(100)
+                              : most >= absl::Milliseconds(1) ? absl::Microseconds(100)
+                                                              : absl::Nanoseconds(100);
+  return histogram.count() == 0 ? "-"
+                                : absl::StrCat("< ", absl::FormatDuration(absl::Trunc(most, unit)));
+}
+
+std::string CountsText(const Moment& now, const Rates& rates, const Style& style) {
+  absl::Duration unsynced;
+  for (const PartitionMetrics& p : now.metrics.partitions) {
+    unsynced = std::max(unsynced, p.unsynced_age);
+  }
+  std::string text =
+      absl::StrCat("read ", RateText(rates.consumed), ", ",
+                   BytesText(static_cast<std::int64_t>(rates.consumed_bytes)), "/s; append p99 ",
+                   P99Text(rates.append_latency), "; syncs ", RateText(rates.syncs), ", p99 ",
+                   P99Text(rates.sync_latency), "; not durable for ", DurationText(unsynced), "\n");
+  if (rates.blocked > 0 || rates.errors > 0) {
+    absl::StrAppend(
+        &text,
+        style.Bad(absl::StrCat("producers blocked ", DurationText(absl::Seconds(rates.blocked)),
+                               "/s; errors ", RateText(rates.errors))),
+        "\n");
+  }
+  return text;
 }
 
 std::string Screen(const Moment& now, const Rates& rates, const Style& style) {
@@ -87,7 +162,7 @@ std::string Screen(const Moment& now, const Rates& rates, const Style& style) {
       " records, ", BytesText(now.all.bytes), ", topics: ", now.all.topics.size(), "; ",
       RateText(records), ", ", BytesText(static_cast<std::int64_t>(bytes)), "/s; ",
       BytesText(now.all.disk.free_bytes), " free", now.all.disk.is_low ? style.Bad(" (low)") : "",
-      "\n\n");
+      "\n", CountsText(now, rates, style), "\n");
   Table topics({{"TOPIC"},
                 {"PARTITIONS", Align::kRight},
                 {"RECORDS", Align::kRight},
@@ -145,7 +220,18 @@ void WriteJson(internal::JsonWriter& json, const Moment& now, const Rates& rates
     json.Key("lag_ms").Number(absl::ToInt64Milliseconds(group.lag_age));
     json.Key("committed_per_second").Number(Of(rates.committed, group.name)).EndObject();
   }
-  json.EndArray().EndObject();
+  json.EndArray();
+  json.Key("consumed_per_second").Number(rates.consumed);
+  json.Key("consumed_bytes_per_second").Number(rates.consumed_bytes);
+  json.Key("syncs_per_second").Number(rates.syncs);
+  json.Key("errors_per_second").Number(rates.errors);
+  json.Key("blocked_seconds_per_second").Number(rates.blocked);
+  const auto p99 = [&](const char* key, const LatencyHistogram& histogram) {
+    json.Key(key).Number(absl::ToInt64Nanoseconds(histogram.Quantile(0.99)));
+  };
+  p99("append_p99_ns", rates.append_latency);
+  p99("sync_p99_ns", rates.sync_latency);
+  json.EndObject();
 }
 
 // From the top left, each line to its end, and nothing of the last screen below; no more lines
@@ -178,6 +264,7 @@ class OtherScreen {
 absl::StatusOr<Moment> Look(const Broker& broker) {
   Moment moment{.time = absl::Now()};
   CORDWOOD_ASSIGN_OR_RETURN(moment.all, broker.DescribeBroker());
+  CORDWOOD_ASSIGN_OR_RETURN(moment.metrics, broker.Metrics());
   return moment;
 }
 

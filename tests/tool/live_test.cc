@@ -85,12 +85,15 @@ TEST_CASE("Program: beside a process that writes it sees what comes, and disturb
   run({"describe"});
   run({"dump", "live", "0", "--frames"});
   run({"explain", "live", "0", "0"});
+  CHECK(Has(run({"metrics"}), "cordwood_sync_duration_seconds_count"));
 
   // Two looks at a log that grows: the rate is not zero.
   const std::string line = run({"top", "-n", "1", "-i", "0.2", "--json"});
   const JsonValue top = ParseJson(std::string_view(line).substr(0, line.size() - 1)).value();
   CHECK(std::stod(std::string(top.Find("topics")->items.at(0).Find("records_per_second")->raw)) >
         0);
+  CHECK(top.Find("append_p99_ns") != nullptr);
+  CHECK(top.Find("syncs_per_second") != nullptr);
 
   const std::uint32_t appended = writer.Stop();
   CHECK(appended >= 300);
@@ -120,6 +123,8 @@ TEST_CASE("Program: top shows topics and groups on a terminal until q") {
   REQUIRE(RunProgram({"--dir", path, "consume", "access", "-g", "audit", "-c", "9000"}).code == 0);
   OnTerminal top({"--dir", path, "top", "--interval", "0.1"});
   REQUIRE(top.Sees("\033[?1049h"));
+  REQUIRE(top.Sees("append p99 "));
+  REQUIRE(top.Sees("not durable for 0 ms"));
   REQUIRE(top.Sees("TOPIC"));
   REQUIRE(top.Sees("access"));
   REQUIRE(top.Sees("40,000"));

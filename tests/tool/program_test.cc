@@ -455,6 +455,7 @@ TEST_CASE("Program: a directory that is not there, or is no log, is not made one
                                                     {"describe"},
                                                     {"consume", "t"},
                                                     {"top", "-n", "1"},
+                                                    {"metrics"},
                                                     {"groups"},
                                                     {"dump", "t", "0"},
                                                     {"produce", "t"}}) {
@@ -494,6 +495,7 @@ TEST_CASE("Program: commands that look change nothing, and need no permission to
         {"export", "access"},
         {"verify"},
         {"top", "-n", "1", "-i", "0.01"},
+        {"metrics"},
         {"groups", "reset", "g", "--to", "end", "--dry-run"}}) {
     CAPTURE(command[0]);
     const Ran ran = log.Run(command, "", As::kNobody);
@@ -563,8 +565,8 @@ TEST_CASE("Program: the man page and the completions know every command and opti
   const std::string bash = RunProgram({"completion", "bash"}).out;
   const std::string fish = RunProgram({"completion", "fish"}).out;
   for (const std::string command :
-       {"topics", "produce", "consume", "groups", "describe", "explain", "dump", "top", "export",
-        "import", "verify", "repair", "bench", "completion"}) {
+       {"topics", "produce", "consume", "groups", "describe", "explain", "dump", "top", "metrics",
+        "export", "import", "verify", "repair", "bench", "completion"}) {
     CAPTURE(command);
     CHECK(Has(RunProgram({"--help"}).out, command));
     CHECK(Has(man, "\n.SH " + command + "\n"));

@@ -11,9 +11,11 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/base/optimization.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cordwood/log/age_clock.h"
+#include "cordwood/log/metrics.h"
 #include "cordwood/log/needs.h"
 #include "cordwood/log/reserve.h"
 #include "cordwood/os/clock.h"
@@ -64,6 +66,8 @@ struct Context {
   std::shared_ptr<const Needs> needs;  // null: nobody needs anything
   std::unique_ptr<Reserve> reserve;    // null: there is none
   const std::unique_ptr<AgeClock> ages = std::make_unique<AgeClock>();
+  // Never null. In the file once the directory is open for writing.
+  std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();
   mutable std::atomic<int> works{0};  // how many of class Work there are
 
   // Whether it was a full disk that made something fail, and there is some room now.
@@ -77,6 +81,12 @@ struct Context {
   absl::Status WithReserve(Work work) const {
     absl::Status status = work();
     return MadeRoom(status) ? work() : status;
+  }
+  MetricsPage& counts() const { return metrics->page(); }
+  // The status, counted if it is an error.
+  absl::Status Counted(Operation operation, absl::Status status) const {
+    if (ABSL_PREDICT_FALSE(!status.ok())) counts().CountError(operation, status);
+    return status;
   }
   bool read_only() const { return owners == nullptr; }
   absl::Status CheckWritable() const {

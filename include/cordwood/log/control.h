@@ -88,6 +88,11 @@ struct alignas(64) ControlBlock {
   // Line 2.
   alignas(64) std::atomic<std::uint32_t> bell;
   std::atomic<std::uint32_t> attention;
+  // For metrics. Stored by the owner of `lock`: the bytes of frames ever appended, but for those
+  // in the segment of base[i]; the batches of AppendBatch, and the records in them.
+  std::atomic<std::uint64_t> bytes_before[2];
+  std::atomic<std::uint64_t> batches;
+  std::atomic<std::uint64_t> batch_records;
 
   // Line 3. `durable` and `sync_to` are stored by the owner of `sync_lock`.
   alignas(64) std::atomic<std::int64_t> durable;
@@ -140,6 +145,10 @@ inline TailView ReadTail(const ControlBlock& block) {
   }
 }
 
+// Frames ever appended, in bytes. As with the base, what is the same before and after the tail was
+// read belongs to it.
+std::uint64_t BytesProduced(const ControlBlock& block);
+
 enum class ControlState : std::uint32_t {
   kMaking = 0,
   kReady = 1,
@@ -191,6 +200,9 @@ struct Watermarks {
   Offset compacted_to = 0;
   std::int64_t last_append_ns = 0;  // 0: not known
   Offset sync_to = 0;               // not zero: a sync up to there failed, or its caller died in it
+  std::uint64_t bytes_before = 0;   // as in the block, and the two after it
+  std::uint64_t batches = 0;
+  std::uint64_t batch_records = 0;
 
   Offset end() const { return base + records; }
 };

@@ -275,8 +275,9 @@ class Log : public std::enable_shared_from_this<Log> {
   template <class Once>
   ABSL_ATTRIBUTE_ALWAYS_INLINE absl::StatusOr<Appended> WithRoom(AppendCall& call, Once once) {
     absl::StatusOr<Appended> appended = once();
-    if (ABSL_PREDICT_FALSE(!appended.ok() && WantsRoom(appended.status()))) {
+    if (ABSL_PREDICT_FALSE(!appended.ok())) {
       appended = AppendWithRoom(call, once, std::move(appended));
+      context_->Counted(Operation::kAppend, appended.status()).IgnoreError();
     }
     return appended;  // always this, so that it is made in its place
   }

@@ -95,9 +95,10 @@ class SharedLock {
     return word_.compare_exchange_strong(free, owners.me(), std::memory_order_seq_cst,
                                          std::memory_order_relaxed);
   }
-  // deadline_ns is of the monotonic clock.
-  LockResult Lock(const LockOwners& owners, std::int64_t deadline_ns) {
-    return TryLock(owners) ? LockResult::kAcquired : LockSlow(owners, deadline_ns);
+  // deadline_ns is of the monotonic clock. What it has slept is added to slept_ns.
+  LockResult Lock(const LockOwners& owners, std::int64_t deadline_ns,
+                  std::int64_t* slept_ns = nullptr) {
+    return TryLock(owners) ? LockResult::kAcquired : LockSlow(owners, deadline_ns, slept_ns);
   }
   // The exchange is a full fence: what the caller looks at afterwards (a doorbell's
   // attention flag) is no older than what the lock protected.
@@ -113,7 +114,7 @@ class SharedLock {
   void Reset() { word_.store(0, std::memory_order_relaxed); }
 
  private:
-  LockResult LockSlow(const LockOwners& owners, std::int64_t deadline_ns);
+  LockResult LockSlow(const LockOwners& owners, std::int64_t deadline_ns, std::int64_t* slept_ns);
   void WakeOne();
 
   std::atomic<std::uint32_t> word_;
