@@ -96,8 +96,8 @@ TEST_CASE("Kafka forwarder: a partition that stands still does not have the othe
   const GroupDescription group = way.broker.DescribeGroup("to-kafka").value();
   for (const PartitionProgress& p : group.partitions) {
     if (p.partition != 1) continue;
-    const auto ends = kafka::internal::ParseEnds(p.metadata).value();
-    for (const auto& [target, e] : ends) end += e;
+    const auto reached = kafka::internal::ParseReached(p.metadata).value();
+    for (const auto& [target, e] : reached.ends) end += e;
   }
   CHECK(end > 50);
 }
@@ -300,6 +300,8 @@ TEST_CASE("Kafka forwarder: the topic is held for each group that forwards it") 
   ForwarderOptions options = way.Options();
   REQUIRE(way.Forward(options).ok());
   options.group = "to-kafka-2";
+  way.mock.CreateTopic("orders-2", 1);
+  options.routes[0].target = "orders-2";
   REQUIRE(way.Forward(options).ok());
   CHECK(way.topic.config().retain_for_groups == List{"to-kafka", "to-kafka-2"});
 }
