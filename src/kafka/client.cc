@@ -188,7 +188,9 @@ absl::Status Client::Ask(std::string_view what, absl::Duration timeout, std::sto
     const rd_kafka_resp_err_t error = ask(ToMillis(std::min(each, left)));
     const bool is_late =
         error == RD_KAFKA_RESP_ERR__TIMED_OUT || error == RD_KAFKA_RESP_ERR__TRANSPORT;
-    if (is_late && stop.stop_requested()) return absl::CancelledError(ToAbsl(what));
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR && stop.stop_requested()) {
+      return absl::CancelledError(ToAbsl(what));
+    }
     if (!is_late || left <= each) return Explained(error, what);
     // Some errors come at once.
     if (error == RD_KAFKA_RESP_ERR__TRANSPORT) Poll(kLook);
