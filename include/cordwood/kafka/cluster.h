@@ -54,6 +54,11 @@ struct ClusterTopic {
 absl::StatusOr<ClusterTopic> DescribeTopic(const ClusterOptions& cluster, std::string_view name,
                                            absl::Duration timeout = absl::Seconds(30));
 
+// All that there are, with how many partitions each has; also those of the cluster's own, which
+// begin with "__". kDeadlineExceeded.
+absl::StatusOr<std::map<std::string, int>> ListTopics(const ClusterOptions& cluster,
+                                                      absl::Duration timeout = absl::Seconds(30));
+
 // Makes it as the local topic is: partitions, and the settings of ToClusterProperties. A
 // replication factor of -1 is the cluster's own default. kAlreadyExists; kInvalidArgument: the
 // cluster refuses a setting; else as DescribeTopic.
