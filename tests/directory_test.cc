@@ -30,6 +30,7 @@
 #include "log/clean_marker.h"
 #include "tests/catch.h"
 #include "tests/support/broker_fixture.h"
+#include "tests/support/environment.h"
 #include "tests/support/failing_storage.h"
 #include "tests/support/files.h"
 #include "tests/support/folder_decorator.h"
@@ -320,7 +321,7 @@ TEST_CASE("Directory: dying at any operation, with or without the power, keeps e
   for (int dies_at = 1; was_hit; ++dies_at) {
     CAPTURE(with_power_cut, is_new, dies_at);
     // In memory where that can be had: what reaches the disk, the storage keeps track of.
-    TempDir dir(fs::exists("/dev/shm") ? "/dev/shm" : fs::temp_directory_path());
+    TempDir dir(testing::FolderInMemory());
     const auto storage = FailingStorage::Make();
     Promised promised;
     if (!is_new) {

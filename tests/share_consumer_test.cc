@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "cordwood/os/clock.h"
 #include "tests/catch.h"
 #include "tests/support/failing_storage.h"
 #include "tests/support/share_fixture.h"
@@ -92,9 +93,10 @@ TEST_CASE("ShareConsumer: after its lock time a record is delivered again, and n
   ShareConsumer slow = world.Worker(options);
   ShareConsumer other = world.Worker(options);
   const absl::Time begin = absl::Now();
+  const std::int64_t begin_ns = os::MonotonicNanos();
   const One late(slow);
   const One again(other);
-  CHECK(absl::Now() - begin >= options.lock_time);
+  CHECK(absl::Nanoseconds(os::MonotonicNanos() - begin_ns) >= options.lock_time);
   CHECK((*again).delivery_count() == 2);
   CHECK((*late).lock_deadline() >= begin + options.lock_time);
   // Nothing changes: it is the other one's.
@@ -121,10 +123,10 @@ TEST_CASE("ShareConsumer: a lock that is renewed is held from then on") {
   const absl::Time begin = absl::Now();
   const One one(worker);
   Await(begin + options.lock_time / 2);
-  const absl::Time renewed = absl::Now();
+  const std::int64_t renewed = os::MonotonicNanos();
   REQUIRE(worker.Renew(*one).ok());
   const One again(other);
-  CHECK(absl::Now() - renewed >= options.lock_time);
+  CHECK(absl::Nanoseconds(os::MonotonicNanos() - renewed) >= options.lock_time);
 }
 
 TEST_CASE("ShareConsumer: a lock time without an end is one") {
