@@ -104,6 +104,7 @@ struct ForwarderOptions {
   int transaction_records_max = 100'000;
 };
 
+// How far it is with one partition.
 struct ForwardedPartition {
   int partition = 0;
   Offset next = 0;       // the first that is not committed in the cluster

@@ -63,6 +63,7 @@ struct ImporterOptions {
   bool create_topics = false;
 };
 
+// How far it is with one partition.
 struct ImportedPartition {
   int partition = 0;      // of the cluster
   std::int64_t next = 0;  // the first that is not here
