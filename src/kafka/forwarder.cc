@@ -16,6 +16,8 @@
 namespace cordwood::kafka {
 namespace {
 
+absl::Status MovedFrom() { return absl::FailedPreconditionError("the forwarder was moved from"); }
+
 // How often it looks for new topics that a pattern fits.
 constexpr absl::Duration kLookForTopics = absl::Seconds(1);
 
@@ -155,8 +157,14 @@ absl::StatusOr<KafkaForwarder> KafkaForwarder::Open(const Broker& broker,
       std::make_unique<internal::ForwarderState>(broker, options, std::move(patterns)));
 }
 
-absl::Status KafkaForwarder::Run(std::stop_token stop) { return state_->Run(stop, false); }
-absl::Status KafkaForwarder::RunToEnd(std::stop_token stop) { return state_->Run(stop, true); }
-std::vector<ForwardedTopic> KafkaForwarder::progress() const { return state_->progress(); }
+absl::Status KafkaForwarder::Run(std::stop_token stop) {
+  return state_ == nullptr ? MovedFrom() : state_->Run(stop, false);
+}
+absl::Status KafkaForwarder::RunToEnd(std::stop_token stop) {
+  return state_ == nullptr ? MovedFrom() : state_->Run(stop, true);
+}
+std::vector<ForwardedTopic> KafkaForwarder::progress() const {
+  return state_ == nullptr ? std::vector<ForwardedTopic>() : state_->progress();
+}
 
 }  // namespace cordwood::kafka

@@ -8,6 +8,11 @@
 #include "kafka/lanes.h"
 
 namespace cordwood::kafka {
+namespace {
+
+absl::Status MovedFrom() { return absl::FailedPreconditionError("the importer was moved from"); }
+
+}  // namespace
 
 namespace internal {
 
@@ -62,8 +67,14 @@ absl::StatusOr<KafkaImporter> KafkaImporter::Open(const Broker& broker,
   return KafkaImporter(std::make_unique<internal::ImporterState>(broker, options));
 }
 
-absl::Status KafkaImporter::Run(std::stop_token stop) { return state_->Run(stop, false); }
-absl::Status KafkaImporter::RunToEnd(std::stop_token stop) { return state_->Run(stop, true); }
-std::vector<ImportedTopic> KafkaImporter::progress() const { return state_->progress(); }
+absl::Status KafkaImporter::Run(std::stop_token stop) {
+  return state_ == nullptr ? MovedFrom() : state_->Run(stop, false);
+}
+absl::Status KafkaImporter::RunToEnd(std::stop_token stop) {
+  return state_ == nullptr ? MovedFrom() : state_->Run(stop, true);
+}
+std::vector<ImportedTopic> KafkaImporter::progress() const {
+  return state_ == nullptr ? std::vector<ImportedTopic>() : state_->progress();
+}
 
 }  // namespace cordwood::kafka

@@ -81,6 +81,15 @@ TEST_CASE("Kafka forwarder: of two groups that begin at the same time one at lea
   }
 }
 
+TEST_CASE("Kafka forwarder: one that was moved from says so") {
+  Way way;
+  KafkaForwarder forwarder = KafkaForwarder::Open(way.broker, way.Options()).value();
+  const KafkaForwarder other = std::move(forwarder);
+  CHECK(absl::IsFailedPrecondition(forwarder.Run({})));
+  CHECK(absl::IsFailedPrecondition(forwarder.RunToEnd()));
+  CHECK(forwarder.progress().empty());
+}
+
 TEST_CASE("Kafka forwarder: what it counts adds up") {
   Way way(2);
   way.broker.CreateTopic("refused").value();

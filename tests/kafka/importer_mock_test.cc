@@ -109,6 +109,17 @@ TEST_CASE("Kafka importer: a topic that was made anew and has grown is data loss
   CHECK(Says(status, "Kafka partition prices-0 has at 0 another record"));
 }
 
+TEST_CASE("Kafka importer: one that was moved from says so") {
+  Way way;
+  KafkaImporter importer = KafkaImporter::Open(way.broker, {.cluster = way.mock.cluster(),
+                                                            .routes = {{.topic = "prices"}}})
+                               .value();
+  const KafkaImporter other = std::move(importer);
+  CHECK(absl::IsFailedPrecondition(importer.Run({})));
+  CHECK(absl::IsFailedPrecondition(importer.RunToEnd()));
+  CHECK(importer.progress().empty());
+}
+
 TEST_CASE(
     "Kafka importer: a record that is too large here is an error that says where it is from") {
   Way way;
