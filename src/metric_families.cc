@@ -139,8 +139,8 @@ void AddCounts(const MetricCounts& counts, List& list) {
   list.Add(counts.consumed_bytes);
   list.Counter("consumed_batches_total", "Polls that gave them.");
   list.Add(counts.consumed_batches);
-  list.Histogram("append_duration_seconds", "Appends, one in 1,024, until it is published.",
-                 counts.append_latency);
+  list.Histogram("append_duration_seconds",
+                 "Appends of one record in 1,024, until it is published.", counts.append_latency);
   list.Histogram("sync_duration_seconds", "Syncs of records to the disk.", counts.sync_latency);
   const auto blocked = [&](auto value) {
     list.Add(value(counts.blocked_by_backlog), {{"reason", "backlog"}});

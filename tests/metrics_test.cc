@@ -2,7 +2,10 @@
 
 #include "cordwood/metrics.h"
 
+#include <sched.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +19,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -364,6 +368,18 @@ TEST_CASE("Metrics: what two count adds up") {
     REQUIRE(counts.errors.size() == 1);
     CHECK(counts.errors[0].count == 2);
   }
+}
+
+TEST_CASE("Metrics: what is added at the same time is not lost") {
+  constexpr std::uint64_t kEach = 3'000'000;
+  const auto page = std::make_unique<log::MetricsPage>();
+  std::atomic<int> ready{0};
+  const auto add = [&] {
+    for (ready.fetch_add(1); ready.load() < 2;) sched_yield();
+    for (std::uint64_t i = 0; i < kEach; ++i) page->rolls.Add();
+  };
+  { const std::jthread one(add), two(add); }
+  CHECK(page->rolls.value() == 2 * kEach);
 }
 
 TEST_CASE("Metrics: counts outlive the processes") {

@@ -63,7 +63,8 @@ struct RemovedCount {
   std::uint64_t records = 0;              // that the start has passed: told before their file goes
 };
 
-// Errors that callers were told, by what they asked for and why it failed.
+// What a caller was told; not kCancelled, nor kFailedPrecondition, which says that a handle is
+// closed or misused.
 struct ErrorCount {
   std::string operation = {};  // "append", "poll", "commit", "sync"
   std::string kind = {};       // "DISK_FULL", "BACKLOG_FULL", else absl's name: "DATA_LOSS"
@@ -78,7 +79,8 @@ struct MetricCounts {
   // By Consumers and ShareConsumers, and the batches that they came in.
   std::uint64_t consumed_records = 0, consumed_bytes = 0, consumed_batches = 0;
 
-  // From the turn to the publishing of one call in 1,024. No sync is in it, nor a full backlog.
+  // Of one record in 1,024, and the batch that it is in: from before the writer's turn until it is
+  // published. No sync is in it, nor a wait for room in a full backlog.
   LatencyHistogram append_latency = {};
   LatencyHistogram sync_latency = {};  // of records, each
   // A full backlog; retention that had to come first; another writer's turn, if it was slept for.

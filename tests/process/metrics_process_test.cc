@@ -18,7 +18,7 @@ using testing::Child;
 using testing::OpenQuiet;
 using testing::TempDir;
 
-constexpr int kErrors = 20'000;
+constexpr int kErrors = 100'000;
 
 // Each appends a batch, reads a record, and makes so many errors, at the same time as the others.
 void Work(const fs::path& data) {
