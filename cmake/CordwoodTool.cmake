@@ -8,10 +8,22 @@ endif()
 # All but main(), for the tests.
 set(main_source "${PROJECT_SOURCE_DIR}/src/tool/main.cc")
 list(REMOVE_ITEM tool_sources "${main_source}")
+# `cordwood kafka` is the bridge's, or says that there is none.
+set(kafka_tool_sources ${tool_sources})
+list(FILTER kafka_tool_sources INCLUDE REGEX "/src/tool/kafka/")
+set(no_kafka_tool_sources "${PROJECT_SOURCE_DIR}/src/tool/no_kafka.cc")
+if(CORDWOOD_WITH_KAFKA)
+  list(REMOVE_ITEM tool_sources ${no_kafka_tool_sources})
+else()
+  list(REMOVE_ITEM tool_sources ${kafka_tool_sources})
+endif()
 add_library(cordwood_tool STATIC ${tool_sources})
 cordwood_configure(cordwood_tool)
 target_include_directories(cordwood_tool PUBLIC src)
 target_link_libraries(cordwood_tool PUBLIC cordwood::cordwood)
+if(CORDWOOD_WITH_KAFKA)
+  target_link_libraries(cordwood_tool PUBLIC cordwood::kafka)
+endif()
 target_include_directories(cordwood_tool SYSTEM PRIVATE
   $<TARGET_PROPERTY:CLI11::CLI11,INTERFACE_INCLUDE_DIRECTORIES>)
 target_precompile_headers(cordwood_tool PRIVATE

@@ -16,7 +16,7 @@ has_package() {
   case "$1" in
     g++) command -v g++ >/dev/null 2>&1 && return 0 ;;
     clang) command -v clang++ >/dev/null 2>&1 && return 0 ;;
-    cmake | ccache | clang-format | git | kcat | valgrind | python3)
+    cmake | ccache | clang-format | doxygen | git | kcat | valgrind | python3)
       command -v "$1" >/dev/null 2>&1 && return 0
       ;;
     maven) command -v mvn >/dev/null 2>&1 && return 0 ;;
@@ -51,6 +51,7 @@ describe_package() {
     libbenchmark-dev) echo "Google Benchmark 1.7 or later" ;;
     libcli11-dev) echo "CLI11 2.1 or later, with its CMake package (for the program cordwood)" ;;
     clang) echo "Clang 14 or later" ;;
+    doxygen) echo "Doxygen 1.9 or later" ;;
     default-jdk-headless) echo "a Java development kit, 17 or later" ;;
     maven) echo "Maven 3.8 or later" ;;
     librdkafka-dev) echo "librdkafka 2.0 or later" ;;

@@ -3,8 +3,8 @@
 // may end anywhere, with any Broker and any other Repair after it.
 //   1. What cannot be read is made readable, and then all is looked at again: what depends on it
 //      may be well.
-//   2. A control page that is damaged goes first, and is asked for nothing: it might say that its
-//      topic was deleted, or that it starts behind its records.
+//   2. A control page that is damaged goes first: it might say that its topic was deleted, or that
+//      it starts behind its records. All that is kept of it is what it says was durable.
 //   3. Who is told of a clean close is told that there was none, where that matters.
 //   4. What is damaged is kept in a folder of this run, of which no Broker sweeps or reads
 //   anything,
@@ -179,6 +179,7 @@ class Repairer {
       case FindingKind::kConfig:
         return MoveTopicAside(finding.where.topic, problem.what);
       case FindingKind::kControl:
+        return RepairControl(finding);
       case FindingKind::kPage:
         CORDWOOD_RETURN_IF_ERROR(MoveAsideIfThere(problem.file, problem.what));
         return root_->SyncFolder(FolderOf(problem.file));
@@ -242,6 +243,29 @@ class Repairer {
     CORDWOOD_ASSIGN_OR_RETURN(const std::string folder, FolderAside({problem.file}));
     CORDWOOD_RETURN_IF_ERROR(
         log::WriteNewFile(*root_, absl::StrCat(folder, "/", problem.file), bytes));
+    CORDWOOD_RETURN_IF_ERROR(ChangeNames(folder, problem.file, problem.what));
+    return Rebuilt(problem.file);
+  }
+
+  absl::Status RepairControl(const Finding& finding) {
+    const FileProblem& problem = finding.problem;
+    CORDWOOD_ASSIGN_OR_RETURN(const log::TopicIdentity identity,
+                              log::TopicFiles::ReadConfig(*root_, finding.where.topic));
+    const auto page =
+        log::ControlFile::Open(*reading_, problem.file, identity.id, os::Access::kRead);
+    CORDWOOD_RETURN_IF_ERROR(reading_->trouble());
+    if (absl::IsNotFound(page.status()) || absl::IsDataLoss(page.status())) {
+      CORDWOOD_RETURN_IF_ERROR(MoveAsideIfThere(problem.file, problem.what));
+      return root_->SyncFolder(FolderOf(problem.file));
+    }
+    CORDWOOD_RETURN_IF_ERROR(page.status());
+    std::vector<segment::PartitionFiles> partitions;
+    for (int p = 0; p < identity.config.partitions; ++p) {
+      CORDWOOD_ASSIGN_OR_RETURN(partitions.emplace_back(), FilesOf({finding.where.topic, p}));
+    }
+    CORDWOOD_ASSIGN_OR_RETURN(const std::string folder, FolderAside({problem.file}));
+    CORDWOOD_RETURN_IF_ERROR(
+        log::MakeControl(*root_, absl::StrCat(folder, "/", problem.file), **page, partitions));
     CORDWOOD_RETURN_IF_ERROR(ChangeNames(folder, problem.file, problem.what));
     return Rebuilt(problem.file);
   }

@@ -318,6 +318,13 @@ TEST_CASE("CreatePartitions: a stop at any step, with the power or without, cost
   for (int step = 1; step <= steps + 1; ++step) {
     if (count == 67 && step < steps - 5) continue;  // one folder after the other
     StoppedAdding stopped(count, step, power_cut);
+    // Nor is anything of what it has left damage.
+    const std::filesystem::path path = stopped.machine.dir / "data";
+    const VerifyReport found = Verify(path, {.storage = stopped.machine.disk}).value();
+    for (const FileProblem& problem : found.problems) {
+      INFO(problem.file << ": " << problem.what);
+      CHECK(problem.state != VerifiedState::kDamaged);
+    }
     Broker broker = stopped.machine.Open();
     Topic topic = broker.OpenTopic("t").value();
     INFO("step " << step << " of " << steps);

@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "cordwood/consumer.h"
+#include "cordwood/os/clock.h"
 #include "cordwood/os/shared_lock.h"
 #include "cordwood/os/storage.h"
 #include "cordwood/status.h"
@@ -232,12 +233,13 @@ TEST_CASE("Broker: an open waits for another one until open_timeout, then names 
   BrokerOptions options = kQuiet;
   options.open_timeout = absl::Milliseconds(50);
   Opener stopped(dir / "data");
-  const absl::Time start = absl::Now();
+  const std::int64_t start = os::MonotonicNanos();
   const absl::Status status = Broker::Open(dir / "data", options).status();
+  const absl::Duration waited = absl::Nanoseconds(os::MonotonicNanos() - start);
   CHECK(absl::IsUnavailable(status));
   CHECK(Says(status, std::to_string(getpid())));
-  CHECK(absl::Now() - start >= absl::Milliseconds(50));
-  CHECK(absl::Now() - start < absl::Seconds(5));
+  CHECK(waited >= options.open_timeout);
+  CHECK(waited < BrokerOptions().open_timeout);
 }
 
 TEST_CASE("Broker: many that make one directory at once all succeed") {
@@ -444,7 +446,7 @@ TEST_CASE("Broker: Close makes durable, wakes who waits, and cancels what cannot
   const absl::Time start = absl::Now();
   CHECK(broker.Close().ToString() == "OK");
   waiter.Join();
-  CHECK(absl::Now() - start < absl::Seconds(5));
+  CHECK(absl::Now() - start < absl::Seconds(30));
   CHECK(absl::IsFailedPrecondition(waited));
   REQUIRE(told.size() == 1);
   CHECK(told[0].ok());

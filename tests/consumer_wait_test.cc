@@ -1,6 +1,7 @@
 // How a consumer waits: what ends a Poll, what wakes it, and its eventfd.
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <random>
@@ -10,22 +11,69 @@
 #include <vector>
 
 #include "cordwood/consumer.h"
+#include "cordwood/os/clock.h"
 #include "tests/support/consumer_fixture.h"
 #include "tests/support/sleeper.h"
+#include "tests/support/stall_meter.h"
 
 namespace cordwood {
 namespace {
 
 using namespace consumer_testing;
 using testing::OnceCallerSleeps;
+using testing::StallMeter;
 
 // Far below the second after which a consumer looks anyway, far above what a wake takes.
 constexpr absl::Duration kSoon = absl::Milliseconds(600);
 
-struct Waited {
-  explicit Waited(absl::Time b = absl::Now()) : begin(b) {}
-  bool IsShort() const { return absl::Now() - begin < kSoon; }
-  absl::Time begin;
+// Does something once the test sleeps.
+class Waker {
+ public:
+  template <class F>
+  explicit Waker(F f)
+      : thread_(OnceCallerSleeps([this, f] {
+          f();
+          done_ns_ = os::MonotonicNanos();
+        })) {}
+  // Whether the test, which goes on now, was woken by that.
+  bool WasPrompt() {
+    const std::int64_t now = os::MonotonicNanos();
+    thread_.join();
+    return now - done_ns_ < absl::ToInt64Nanoseconds(kSoon) + meter_.WorstNs();
+  }
+
+ private:
+  const StallMeter meter_;
+  std::int64_t done_ns_ = 0;
+  std::jthread thread_;
+};
+
+// Appends records in turn to two partitions, with pauses, and notes when each was there.
+class Writer {
+ public:
+  static constexpr int kRecords = 20'000;
+
+  explicit Writer(World& world)
+      : thread_([&] {
+          std::mt19937 random(1);
+          for (int i = 0; i < kRecords; ++i) {
+            world.Log(i % 2).Append({.value = "x"}).IgnoreError();
+            there_ns_[static_cast<std::size_t>(i)] = os::MonotonicNanos();
+            if (random() % 8 == 0) absl::SleepFor(absl::Microseconds(random() % 200));
+          }
+        }) {}
+  // Whether who has seen so many, and waited for the next one in vain, has missed it.
+  bool HasMissed(int seen) const {
+    const std::int64_t now = os::MonotonicNanos();
+    const std::int64_t there = there_ns_[static_cast<std::size_t>(seen)];
+    return there != 0 && now - there > absl::ToInt64Nanoseconds(kSoon) + meter_.WorstNs();
+  }
+
+ private:
+  const StallMeter meter_;
+  std::vector<std::atomic<std::int64_t>> there_ns_ =
+      std::vector<std::atomic<std::int64_t>>(kRecords);
+  const std::jthread thread_;
 };
 
 }  // namespace
@@ -35,10 +83,9 @@ struct Waited {
 TEST_CASE("Waiting: a Wakeup ends the Poll under way") {
   World world;
   Consumer consumer = world.Assigned();
-  const std::jthread waker = OnceCallerSleeps([&] { consumer.Wakeup(); });
-  const Waited waited;
+  Waker waker([&] { consumer.Wakeup(); });
   CHECK(consumer.Poll(kLong).status().code() == absl::StatusCode::kCancelled);
-  CHECK(waited.IsShort());
+  CHECK(waker.WasPrompt());
   CHECK(consumer.Poll(kShort).ok());
 }
 
@@ -57,10 +104,9 @@ TEST_CASE("Waiting: a stop request ends a Poll, before it and while it sleeps") 
   Consumer consumer = world.Assigned();
   std::stop_source stop;
   {
-    const std::jthread stopper = OnceCallerSleeps([&] { stop.request_stop(); });
-    const Waited waited;
+    Waker stopper([&] { stop.request_stop(); });
     CHECK(consumer.Poll(kLong, stop.get_token()).status().code() == absl::StatusCode::kCancelled);
-    CHECK(waited.IsShort());
+    CHECK(stopper.WasPrompt());
   }
   CHECK(consumer.Poll(kLong, stop.get_token()).status().code() == absl::StatusCode::kCancelled);
   CHECK(consumer.Poll(kShort).ok());
@@ -69,10 +115,9 @@ TEST_CASE("Waiting: a stop request ends a Poll, before it and while it sleeps") 
 TEST_CASE("Waiting: Close of the broker ends a Poll that sleeps") {
   World world;
   Consumer consumer = world.Assigned();
-  const std::jthread closer = OnceCallerSleeps([&] { world.broker.Close().IgnoreError(); });
-  const Waited waited;
+  Waker closer([&] { world.broker.Close().IgnoreError(); });
   CHECK(consumer.Poll(kLong).status().code() == absl::StatusCode::kFailedPrecondition);
-  CHECK(waited.IsShort());
+  CHECK(closer.WasPrompt());
 }
 
 // ---- What wakes it
@@ -82,11 +127,9 @@ TEST_CASE("Waiting: a record wakes the Poll that sleeps, every time") {
   Consumer consumer = world.Assigned();
   for (int i = 0; i < 20; ++i) {
     CAPTURE(i);
-    const std::jthread writer =
-        OnceCallerSleeps([&] { world.Log(i % 3).Append({.value = "x"}).IgnoreError(); });
-    const Waited waited;
+    Waker writer([&] { world.Log(i % 3).Append({.value = "x"}).IgnoreError(); });
     CHECK(consumer.Poll(kLong).value().size() == 1);
-    CHECK(waited.IsShort());
+    CHECK(writer.WasPrompt());
   }
 }
 
@@ -97,11 +140,10 @@ TEST_CASE("Waiting: a record of any of many partitions, of any topic, wakes it")
   all.push_back({"users", 0});
   REQUIRE(consumer.Assign(all).ok());
   for (const TopicPartition& where : Partitions{{"orders", 137}, {"users", 0}, {"orders", 137}}) {
-    const std::jthread writer = OnceCallerSleeps(
+    Waker writer(
         [&] { world.Log(where.partition, where.topic).Append({.value = "x"}).IgnoreError(); });
-    const Waited waited;
     CHECK(consumer.Poll(kLong).value().size() == 1);
-    CHECK(waited.IsShort());
+    CHECK(writer.WasPrompt());
   }
 }
 
@@ -119,40 +161,34 @@ TEST_CASE("Waiting: several consumers of one topic are all woken") {
       ++awake;
     });
   }
-  const Waited waited(absl::Now() + 5 * absl::Milliseconds(50));
+  const StallMeter meter;
   for (int i = 0; i < 5; ++i) {
     absl::SleepFor(absl::Milliseconds(50));  // they sleep again, or read it together with the next
     world.Send(0, "x");
   }
+  const std::int64_t last_ns = os::MonotonicNanos();
   readers.clear();
   CHECK(awake == 3);
-  CHECK(waited.IsShort());
+  CHECK(os::MonotonicNanos() - last_ns < absl::ToInt64Nanoseconds(kSoon) + meter.WorstNs());
 }
 
 TEST_CASE("Waiting: with kDurable it is the flush that wakes it") {
   World world({{"orders", 1}}, {.background_threads = false});
   Consumer consumer = world.Assigned({.read_up_to = ReadUpTo::kDurable});
   world.Send(0, "x");
-  const std::jthread flusher = OnceCallerSleeps([&] { world.Log().Flush().IgnoreError(); });
-  const Waited waited;
+  Waker flusher([&] { world.Log().Flush().IgnoreError(); });
   CHECK(consumer.Poll(kLong).value().size() == 1);
-  CHECK(waited.IsShort());
+  CHECK(flusher.WasPrompt());
 }
 
 TEST_CASE("Waiting: no record is missed between a look and a sleep") {
   World world({{"orders", 2}});
   Consumer consumer = world.Assigned();
-  constexpr int kRecords = 20'000;
-  const std::jthread writer([&] {
-    std::mt19937 random(1);
-    for (int i = 0; i < kRecords; ++i) {
-      world.Log(i % 2).Append({.value = "x"}).IgnoreError();
-      if (random() % 8 == 0) absl::SleepFor(absl::Microseconds(random() % 200));
-    }
-  });
-  for (int seen = 0; seen < kRecords;) {
+  const Writer writer(world);
+  for (int seen = 0; seen < Writer::kRecords;) {
     const RecordBatch batch = consumer.Poll(absl::Milliseconds(900)).value();
-    REQUIRE(!batch.empty());  // else only the look that comes once a second would find it
+    // Else only the look that comes once a second would find it.
+    if (batch.empty()) REQUIRE_FALSE(writer.HasMissed(seen));
     seen += static_cast<int>(batch.size());
   }
 }
@@ -177,11 +213,9 @@ TEST_CASE("Waiting: read-only, a sleeping Poll notices a record soon") {
   Consumer consumer = reader.NewConsumer().value();
   REQUIRE(consumer.Assign(world.All()).ok());
   for (int i = 0; i < 3; ++i) {
-    const std::jthread writer =
-        OnceCallerSleeps([&] { world.Log(1).Append({.value = "x"}).IgnoreError(); });
-    const Waited waited;
+    Waker writer([&] { world.Log(1).Append({.value = "x"}).IgnoreError(); });
     CHECK(consumer.Poll(kLong).value().size() == 1);
-    CHECK(waited.IsShort());
+    CHECK(writer.WasPrompt());
   }
 }
 
@@ -281,16 +315,9 @@ TEST_CASE("ReadyFd: no record is missed between a Poll and a wait on it") {
   World world({{"orders", 2}});
   Consumer consumer = world.Assigned();
   const int fd = consumer.ReadyFd().value();
-  constexpr int kRecords = 20'000;
-  const std::jthread writer([&] {
-    std::mt19937 random(2);
-    for (int i = 0; i < kRecords; ++i) {
-      world.Log(i % 2).Append({.value = "x"}).IgnoreError();
-      if (random() % 8 == 0) absl::SleepFor(absl::Microseconds(random() % 200));
-    }
-  });
-  for (int seen = 0; seen < kRecords;) {
-    REQUIRE(IsReadable(fd, absl::Milliseconds(900)));
+  const Writer writer(world);
+  for (int seen = 0; seen < Writer::kRecords;) {
+    if (!IsReadable(fd, absl::Milliseconds(900))) REQUIRE_FALSE(writer.HasMissed(seen));
     seen += static_cast<int>(consumer.Poll(absl::ZeroDuration()).value().size());
   }
 }

@@ -30,6 +30,7 @@
 #include "log/clean_marker.h"
 #include "tests/catch.h"
 #include "tests/support/broker_fixture.h"
+#include "tests/support/environment.h"
 #include "tests/support/failing_storage.h"
 #include "tests/support/files.h"
 #include "tests/support/folder_decorator.h"
@@ -83,19 +84,21 @@ TEST_CASE("Directory: a close waits for a trim that another thread is at") {
   for (int i = 0; i < 10; ++i) REQUIRE(log.Append({.value = "v"}).ok());
   REQUIRE(log.Flush().ok());
   std::optional<std::thread> closer;
+  absl::Status how_closed = absl::UnknownError("not closed");
   absl::Notification closed;
   bool closed_too_early = false;
   std::atomic<bool> trimming{false};
   storage->Before([&](const FailingStorage::Operation& operation) {
     if (!absl::StrContains(operation.path, ".start-new") || trimming.exchange(true)) return;
     closer.emplace([&] {
-      CHECK(broker.Close().ToString() == "OK");
+      how_closed = broker.Close();
       closed.Notify();
     });
     closed_too_early = closed.WaitForNotificationWithTimeout(absl::Milliseconds(300));
   });
   REQUIRE(log.Trim(5).ok());
   closer->join();
+  CHECK(how_closed == absl::OkStatus());
   CHECK(!closed_too_early);
   storage->Before(nullptr);
   // What the marker says is what was there in the end.
@@ -318,7 +321,7 @@ TEST_CASE("Directory: dying at any operation, with or without the power, keeps e
   for (int dies_at = 1; was_hit; ++dies_at) {
     CAPTURE(with_power_cut, is_new, dies_at);
     // In memory where that can be had: what reaches the disk, the storage keeps track of.
-    TempDir dir(fs::exists("/dev/shm") ? "/dev/shm" : fs::temp_directory_path());
+    TempDir dir(testing::FolderInMemory());
     const auto storage = FailingStorage::Make();
     Promised promised;
     if (!is_new) {

@@ -86,7 +86,7 @@ TEST_CASE("Needs: where the turn is needed, what cannot be told keeps its record
   const Broker broker = stopped.Open();
   const std::int64_t begin = os::MonotonicNanos();
   CHECK(Stopped::Retain(broker, "others") == 500);
-  CHECK(os::MonotonicNanos() - begin < 10 * kSecond);
+  CHECK(os::MonotonicNanos() - begin < 30 * kSecond);  // which is what others wait for a turn
   CHECK(Stopped::Retain(broker, "events") == 0);
   stopped.group->live().lock.Unlock();
   CHECK(Stopped::Retain(broker, "events") > 250);

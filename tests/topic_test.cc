@@ -217,7 +217,7 @@ TEST_CASE("Topic: who waits on one that is deleted is told at once") {
   REQUIRE(broker.DeleteTopic("t").ok());
   waiter.Join();
   CHECK(absl::IsNotFound(waited));
-  CHECK(absl::Now() - start < absl::Seconds(5));
+  CHECK(absl::Now() - start < absl::Seconds(30));
 }
 
 TEST_CASE("Topic: a deletion that was only marked is finished by whoever meets it") {

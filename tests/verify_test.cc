@@ -16,6 +16,7 @@
 #include "tests/catch.h"
 #include "tests/support/broker_fixture.h"
 #include "tests/support/damage.h"
+#include "tests/support/environment.h"
 #include "tests/support/folder_decorator.h"
 
 namespace cordwood {
@@ -401,7 +402,7 @@ TEST_CASE("Verify: what is no cordwood directory, or of a newer one, is an error
 }
 
 TEST_CASE("Verify: beside a writer there is no false alarm") {
-  TempDir dir;
+  TempDir dir(testing::FolderInMemory());
   Broker broker = OpenQuiet(dir / "data");
   const Topic topic =
       broker

@@ -51,31 +51,41 @@ class Broker {
   Broker() = default;
 
   // Opens the directory, or makes it. The first one in repairs what a crash has left;
-  // recovery_report() says what that was.
+  // recovery_report() says what that was. A topic that is damaged beyond that keeps nobody
+  // from the others: it says so when it is opened.
   //
-  // kNotFound: there is none, and create_if_missing is false; kFailedPrecondition: the path
-  // is a file, the folder holds something else, a newer cordwood wrote it, its file system is
-  // shared between hosts, or it is open elsewhere as exclusive; kPermissionDenied;
-  // kUnavailable: somebody has been opening or closing it for all of open_timeout.
+  // kNotFound: there is none, and create_if_missing is false; kInvalidArgument: an option;
+  // kFailedPrecondition: the path is a file, the folder holds something else, a newer cordwood
+  // wrote it, its file system is shared between hosts, or it is open elsewhere as exclusive;
+  // kPermissionDenied; kUnavailable: somebody has been opening or closing it for all of
+  // open_timeout; kResourceExhausted: no descriptors, no thread or no room on the disk.
   static absl::StatusOr<Broker> Open(const std::filesystem::path& path,
                                      const BrokerOptions& options = {});
 
-  // kAlreadyExists; kInvalidArgument: the name, or a setting.
+  // OK: it survives a power cut, with its settings. kAlreadyExists; kInvalidArgument: the name
+  // (1 to 249 of A-Z a-z 0-9 . _ -, no dot first), or a setting; kFailedPrecondition: read-only.
   absl::StatusOr<Topic> CreateTopic(std::string_view name, const TopicConfig& config = {}) const;
-  // kNotFound.
+  // kNotFound; kDataLoss: its files are damaged (cordwood/repair.h); kUnavailable: whoever opened
+  // the directory first could not recover it, and says why in its recovery_report().
   absl::StatusOr<Topic> OpenTopic(std::string_view name) const;
-  // What exists is opened as it is. kFailedPrecondition: with another number of partitions
-  // or another partitioner; other settings are left alone.
+  // What exists is opened as it is. kFailedPrecondition: it has another number of partitions
+  // or another partitioner; other settings are left alone. Else as the two above.
   absl::StatusOr<Topic> OpenOrCreateTopic(std::string_view name,
                                           const TopicConfig& config = {}) const;
   // Handles on it answer kNotFound from then on, in every process; what batches and readers
-  // hold stays readable.
+  // hold stays readable. OK: survives a power cut. kNotFound; kUnavailable names a process that
+  // is in the way, stopped perhaps; call it again.
   absl::Status DeleteTopic(std::string_view name) const;
+  // In order; none if the broker is closed.
   std::vector<std::string> TopicNames() const;
 
+  // kFailedPrecondition: the directory is open read-only.
   absl::StatusOr<Producer> NewProducer(const ProducerOptions& options = {}) const;
+  // It reads nothing, and is no member of its group, before Assign or Subscribe.
+  // kInvalidArgument: an option.
   absl::StatusOr<Consumer> NewConsumer(const ConsumerOptions& options = {}) const;
-  // kNotFound: there is no such dead-letter topic.
+  // kInvalidArgument: an option; kNotFound: there is no such dead-letter topic;
+  // kFailedPrecondition: the directory is open read-only.
   absl::StatusOr<ShareConsumer> NewShareConsumer(const ShareConsumerOptions& options) const;
   // Of a program's own types: cordwood/typed.h.
   template <class K, class V>
@@ -93,7 +103,8 @@ class Broker {
   // compact, so it can take long, and changes nothing. kAborted: files changed meanwhile; try
   // again.
   absl::StatusOr<CompactionPlan> DescribeCompaction(const TopicPartition& where) const;
-  // State, members, and the lag of each partition in records, bytes and time. kNotFound.
+  // State, members, and the lag of each partition in records, bytes and time. It reads the first
+  // record of each lag. kNotFound.
   absl::StatusOr<GroupDescription> DescribeGroup(std::string_view group) const;
   // Who holds records of the topic that retention could give up otherwise, by partition, the
   // lowest offset first. kNotFound: there is no such topic.
@@ -127,8 +138,10 @@ class Broker {
   // topic is compacted, where a key in two partitions would have two last values; kNotFound,
   // kUnavailable and other errors: as AlterTopic().
   absl::Status CreatePartitions(std::string_view name, int new_count) const;
+  // In order; none if the broker is closed.
   std::vector<std::string> ListGroups() const;
-  // kFailedPrecondition: it has a member, living or away.
+  // Forgets what it has committed. kNotFound; kFailedPrecondition names its members, living or
+  // away; kUnavailable: another process is opening it, and does not get on.
   absl::Status DeleteGroup(std::string_view group) const;
   // Commits for a group where it is to go on, back too, and says what it changed, in order of
   // topics and partitions: what a dry run says is what the reset does, if no one commits or
@@ -139,20 +152,24 @@ class Broker {
   absl::StatusOr<std::vector<OffsetChange>> ResetOffsets(std::string_view group, const ResetTo& to,
                                                          const ResetOptions& options = {}) const;
 
+  // What is free on the disk of the directory, and the reserve. kUnavailable: the system does not
+  // say.
   absl::StatusOr<DiskSpace> DescribeDisk() const;
   // kResourceExhausted with Reason::kDiskLow: less than low_disk_bytes are free; with
   // Reason::kDiskFull: the reserve is in use.
   absl::Status CheckDisk() const;
 
+  // What this Open found and did. Who was not the first one in did nothing, and reports nothing.
   RecoveryReport recovery_report() const;
 
   // The work of the background threads, once, for about that long: for a program that opens
-  // with background_threads = false. What there was no time for is done by the next call.
+  // with background_threads = false. What there was no time for is done by the next call. An
+  // error is that of making something durable. Read-only there is nothing to do.
   absl::Status Maintain(absl::Duration budget) const;
 
   // Makes everything durable and leaves the directory. From then on every handle of this open
   // answers kFailedPrecondition; batches and readers that exist stay readable. It does not
-  // hang: what another process holds for seconds it does without. OK, or what may not be
+  // hang: what another process holds for 5 s it does without. OK, or what may not be
   // durable. The second call does nothing.
   absl::Status Close() const;
 

@@ -14,6 +14,7 @@
 //     ...]}
 //
 // What means something else here than in a cluster:
+//
 //   kafkaTopicReplicationFactor     1: there is one copy
 //   kafkaTopicCompressionType       "uncompressed"
 //   kafkaTopicIsInternal            the name begins with two underscores, as Kafka's own do
@@ -35,13 +36,15 @@
 
 namespace cordwood {
 
+// How CatalogJson() writes.
 struct CatalogOptions {
   // What all qualified names begin with.
   std::string connection = "default/cordwood/local";
   bool pretty = false;  // lines and indents, for people
 };
 
-// What could not be described is not in it.
+// The entities of all that `broker` describes, as JSON in UTF-8: topics first, then groups, by
+// name. What could not be described is not in it.
 std::string CatalogJson(const BrokerDescription& broker, const CatalogOptions& options = {});
 
 }  // namespace cordwood

@@ -84,60 +84,75 @@ class Consumer {
   // read-only, or Assign was used.
   absl::Status Subscribe(std::vector<std::string> topics);
   // Every topic whose whole name matches, now and later: Poll looks for new ones once a
-  // second. ECMAScript's grammar. kInvalidArgument: it is no regular expression.
+  // second. ECMAScript's grammar. kInvalidArgument: it is no regular expression; else as
+  // Subscribe.
   absl::Status SubscribePattern(std::string_view regex);
-  // Takes the place of what was assigned before; what stays keeps its position.
-  // kNotFound: no such partition; kFailedPrecondition: Subscribe was used.
+  // Takes the place of what was assigned before, all or none; what stays keeps its position.
+  // kNotFound: no such topic or partition; kFailedPrecondition: Subscribe was used.
   absl::Status Assign(std::vector<TopicPartition> partitions);
 
   // Returns as soon as there is a record, a gap or an error; an empty batch after the
-  // timeout. kCancelled: Wakeup, or the token; a Wakeup with no Poll under way ends the
-  // next one. In a directory that is open read-only it may notice a record 10 ms late.
+  // timeout, of which zero does not wait. In a directory that is open read-only it may notice
+  // a record 10 ms late.
+  //
+  // Of the Consumer: kCancelled: Wakeup, or the token; a Wakeup with no Poll under way ends
+  // the next one; kAborted: max_poll_interval has passed, and the next Poll joins the group
+  // again; kFailedPrecondition: nothing is subscribed or assigned. Of a partition, which is
+  // left out from then on: kOutOfRange: as ConsumerOptions::reset or out_of_range say;
+  // kDataLoss: damage, or what a power cut took, with OutOfRange::kError; kNotFound: the topic
+  // was deleted.
   absl::StatusOr<RecordBatch> Poll(absl::Duration timeout, std::stop_token stop = {});
   // The same, into the memory of a batch, whose records are gone: nothing is allocated.
   absl::Status PollInto(RecordBatch& batch, absl::Duration timeout, std::stop_token stop = {});
   // An eventfd of the Consumer's own, readable while a Poll would return something; only
-  // to wait for, never to read. The first one starts a thread of the Broker's. With
-  // SubscribePattern it is readable once a second, for the Poll that looks for topics.
+  // to wait for, never to read or close; it lives as long as the Consumer. The first one
+  // starts a thread of the Broker's. With SubscribePattern it is readable once a second, for
+  // the Poll that looks for topics. kResourceExhausted: no descriptor or no thread.
   absl::StatusOr<int> ReadyFd();
 
-  // The position of every partition, past gaps too. kFailedPrecondition: no group, or
-  // something is behind what was committed and `force` is not set: then nothing is
-  // committed. kAborted names a partition that this consumer has lost; the others are.
+  // The position of every partition, past gaps too: what the last Poll gave counts as done.
+  // kFailedPrecondition: no group, read-only, or something is behind what was committed and
+  // `force` is not set: then nothing is committed. kAborted names the partitions that this
+  // consumer has lost; the others are committed.
   absl::Status Commit(const CommitOptions& options = {});
   // The offset after that of the record.
   absl::Status Commit(const RecordView& record, const CommitOptions& options = {});
   // The next offset to read of each. kFailedPrecondition names what is not assigned;
-  // kOutOfRange: past the end.
+  // kOutOfRange: past the end; kInvalidArgument: below zero. Then nothing is committed.
   absl::Status Commit(const std::map<TopicPartition, Offset>& offsets,
                       const CommitOptions& options = {});
 
-  // kFailedPrecondition: not assigned; kInvalidArgument: a negative offset. As from a commit, the
-  // caller counts as having read what is below; who begins anew calls SeekToBeginning.
+  // The next Poll reads from there. As from a commit, the caller counts as having read what is
+  // below; who begins anew calls SeekToBeginning. kFailedPrecondition: not assigned; kAborted: it
+  // was, and the group has given it away; kInvalidArgument: a negative offset.
   absl::Status Seek(const TopicPartition& where, Offset offset);
-  // Without partitions: all that are assigned.
+  // To the start, and to the end, as they are now. Without partitions: all that are assigned.
   absl::Status SeekToBeginning(std::span<const TopicPartition> partitions = {});
   absl::Status SeekToEnd(std::span<const TopicPartition> partitions = {});
   // To the first record whose timestamp is at or after the time, else to the end.
   absl::Status SeekToTime(absl::Time time, std::span<const TopicPartition> partitions = {});
 
-  // The next offset to read.
+  // The next offset to read. Errors of these three: kFailedPrecondition: not assigned; kAborted:
+  // given away.
   absl::StatusOr<Offset> position(const TopicPartition& where) const;
+  // The group's; none: nothing was committed. kFailedPrecondition: no group.
   absl::StatusOr<std::optional<Offset>> committed(const TopicPartition& where) const;
-  // The end less what is committed, all that is there where nothing is; without a group,
-  // the end less the position.
+  // In records: the end less what is committed, all that is there where nothing is; without a
+  // group, the end less the position.
   absl::StatusOr<std::int64_t> lag(const TopicPartition& where) const;
 
   // Poll leaves these out; their positions stay.
   absl::Status Pause(std::span<const TopicPartition> partitions);
-  // Also after an error.
+  // Also after an error, which comes again if its cause is still there.
   absl::Status Resume(std::span<const TopicPartition> partitions);
+  // What it reads now; what Subscribe gave is in it after the next Poll.
   std::vector<TopicPartition> assignment() const;
 
   // Ends a Poll, this one or the next, with kCancelled. From any thread.
   void Wakeup();
-  // Commits what auto_commit owes, calls on_revoked, leaves the group. OK, or why the
-  // commit failed; it is closed all the same. The second call does nothing.
+  // Commits what auto_commit owes, calls on_revoked, leaves the group (a static member's
+  // partitions are kept for it). OK, or why the commit failed; it is closed all the same. The
+  // second call does nothing.
   absl::Status Close();
 
  private:

@@ -51,19 +51,23 @@ struct PartitionProgress {
   std::optional<ShareProgress> shared = {};  // none: its records are not shared
 };
 
+// A Consumer that has subscribed.
 struct GroupMember {
   std::string id = {};           // of this life: "member-0003"
   std::string instance_id = {};  // ConsumerOptions::group_instance_id
   // A static member that has gone, whose partitions are kept for it.
   bool is_away = false;
   int pid = 0;  // of its process, as that one sees itself: containers have numbers of their own
-  absl::Time since = absl::InfinitePast();
+  absl::Time since = absl::InfinitePast();      // when it joined
   std::vector<std::string> topics = {};         // that it has subscribed to
   std::vector<TopicPartition> assignment = {};  // what it reads
 };
 
+// Broker::DescribeGroup.
 struct GroupDescription {
-  std::string state = {};  // Kafka's words: "Empty", "PreparingRebalance", "Stable"
+  // Kafka's words: "Empty": no member; "PreparingRebalance": partitions are on their way from one
+  // to another, and the others are read; "Stable".
+  std::string state = {};
   std::vector<PartitionProgress> partitions = {};
   std::vector<GroupMember> members = {};
   std::string assignor = {};  // of its members
@@ -96,6 +100,7 @@ struct SegmentDescription {
   std::string damage = {};                              // in words; empty: its header is whole
 };
 
+// One partition of a topic.
 struct PartitionDescription {
   int partition = 0;
   Offset start = 0, end = 0, durable = 0;
@@ -117,6 +122,7 @@ struct ConfigEntry {
   friend bool operator==(const ConfigEntry&, const ConfigEntry&) = default;
 };
 
+// Broker::DescribeTopic.
 struct TopicDescription {
   std::string name = {};
   int partitions = 0;
@@ -129,7 +135,7 @@ struct TopicDescription {
   std::vector<ConfigEntry> settings = {};            // by name
 };
 
-// Of the file system that the directory is on.
+// Broker::DescribeDisk: of the file system that the directory is on.
 struct DiskSpace {
   std::int64_t free_bytes = 0;  // for this user
   bool is_low = false;          // less than BrokerOptions::low_disk_bytes
@@ -139,7 +145,7 @@ struct DiskSpace {
   bool reserve_is_spent = false;
 };
 
-// Everything in a directory.
+// Broker::DescribeBroker: everything in a directory.
 struct BrokerDescription {
   // What cannot be described, and why: its files are damaged, say.
   struct Failure {
@@ -155,8 +161,9 @@ struct BrokerDescription {
   DiskSpace disk = {};
 };
 
-// What a compaction of a partition would do now, record for record.
+// Broker::DescribeCompaction: what a compaction of a partition would do now, record for record.
 struct CompactionPlan {
+  // A segment of the partition, by offset; the active one too.
   struct Segment {
     Offset base = 0, next = 0;
     std::string why_not = {};  // in words; empty: it is eligible
@@ -173,7 +180,7 @@ struct CompactionPlan {
   std::int64_t bytes = 0, bytes_after = 0;
 };
 
-// Who keeps records of a partition from retention.
+// Broker::DescribeHolds: who keeps records of a partition from retention.
 struct RetentionHold {
   enum class Kind {
     kGroup,  // of TopicConfig::retain_for_groups; all of them together hold no more than
@@ -194,8 +201,9 @@ struct RetentionHold {
   absl::Time since = absl::InfinitePast();
 };
 
-// What opening the directory found, and what it did.
+// Broker::recovery_report: what opening the directory found, and what it did.
 struct RecoveryReport {
+  // One partition, or a topic as a whole, of which something was dropped or could not be recovered.
   struct Item {
     TopicPartition where = {};
     Offset from = 0, to = 0;  // the records [from, to) that are gone; equal: a torn tail only

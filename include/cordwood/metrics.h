@@ -63,8 +63,8 @@ struct RemovedCount {
   std::uint64_t records = 0;              // that the start has passed: told before their file goes
 };
 
-// What a caller was told; not kCancelled, nor kFailedPrecondition, which says that a handle is
-// closed or misused.
+// Errors that callers were told, by what they asked for and why it failed. kCancelled is none, nor
+// is kFailedPrecondition, which says that a handle is closed or misused.
 struct ErrorCount {
   std::string operation = {};  // "append", "poll", "commit", "sync"
   std::string kind = {};       // "DISK_FULL", "BACKLOG_FULL", else absl's name: "DATA_LOSS"
@@ -98,6 +98,7 @@ struct MetricCounts {
   std::vector<ErrorCount> errors = {};  // those that there were
 };
 
+// How a partition is; what only grows, for as long as the topic is there.
 struct PartitionMetrics {
   std::string topic = {};
   int partition = 0;
@@ -117,6 +118,7 @@ struct PartitionMetrics {
   std::int64_t pins = 0;
 };
 
+// All of it, as Broker::Metrics() found it: no moment of the whole directory.
 struct MetricsSnapshot {
   std::vector<PartitionMetrics> partitions = {};  // by topic and number
   std::vector<GroupDescription> groups = {};      // by name, with the lags

@@ -43,6 +43,7 @@ class Storage;
 
 // --- Writing --------------------------------------------------------------------------------
 
+// Of Partition::Append and its kin.
 struct AppendOptions {
   // The offset that the first record must get; else kAborted and nothing is appended.
   std::optional<Offset> expected_offset = {};
@@ -54,11 +55,13 @@ struct AppendOptions {
   absl::Duration timeout = absl::Seconds(60);
 };
 
+// Of Producer::Send and SendBatch.
 struct SendOptions {
-  std::optional<Durability> durability = {};  // none: the producer's
-  absl::Duration timeout = absl::Seconds(60);
+  std::optional<Durability> durability = {};   // none: the producer's
+  absl::Duration timeout = absl::Seconds(60);  // as in AppendOptions, for each partition
 };
 
+// Of Broker::NewProducer.
 struct ProducerOptions {
   std::shared_ptr<Partitioner> partitioner = {};  // none: the built-in one that the topic names
   Durability durability = Durability::kPublished;
@@ -66,9 +69,10 @@ struct ProducerOptions {
 
 // --- Topics ---------------------------------------------------------------------------------
 
+// What leaves a topic, besides what is trimmed.
 enum class CleanupPolicy {
-  kDelete,            // whole old segments go
-  kCompact,           // the last record of every key stays
+  kDelete,            // whole old segments go, by retention_age, _bytes and _records
+  kCompact,           // the last record of every key stays, however old; every record has a key
   kCompactAndDelete,  // both
 };
 
@@ -83,23 +87,28 @@ enum class RetentionClock { kAppend, kRecord };
 // kResourceExhausted, or lets the oldest records go, which their readers see as a Gap.
 enum class BacklogPolicy { kBlock, kFail, kDropOldest };
 
+// What a topic is made with, and is kept in its file `config`. Durations are whole milliseconds;
+// absl::InfiniteDuration() and kUnlimited are no limit. Out of bounds: kInvalidArgument.
 struct TopicConfig {
-  int partitions = 1;
-  std::int64_t segment_bytes = 128 << 20;  // a file; cleanup takes whole ones
-  absl::Duration segment_age =
-      absl::Hours(7 * 24);  // a segment that is older is closed, if not empty
-  std::int64_t index_interval_bytes = 4096;
-  std::int64_t max_message_bytes = 1'048'588;  // key, value and headers
-  absl::Duration retention_age = absl::Hours(7 * 24);
+  int partitions = 1;  // up to 100,000
+  // A file, from 4 KiB to 2 GiB; cleanup takes whole ones. A batch that is larger gets a longer
+  // one.
+  std::int64_t segment_bytes = 128 << 20;
+  // A segment whose first record is older is closed by the next append.
+  absl::Duration segment_age = absl::Hours(7 * 24);
+  std::int64_t index_interval_bytes = 4096;            // from 64 to 1 GiB; for ever as it was made
+  std::int64_t max_message_bytes = 1'048'588;          // key, value and headers; up to 1 GiB
+  absl::Duration retention_age = absl::Hours(7 * 24);  // counted as retention_clock says
   std::int64_t retention_bytes = kUnlimited;  // of a partition's segments and their indexes
   CleanupPolicy cleanup = CleanupPolicy::kDelete;
   TimestampType timestamp_type = TimestampType::kCreateTime;
   // "xxh3", "murmur2" (as Kafka's Java client), "round-robin", or a user's own name().
   std::string partitioner = "xxh3";
-  // Keep what these groups have not committed, whatever age and bytes say ...
+  // Keep what these groups have not committed, whatever age, bytes and records say ...
   std::vector<std::string> retain_for_groups = {};
   std::int64_t retain_for_groups_bytes = kUnlimited;  // ... up to this
-  std::int64_t backlog_bytes = kUnlimited;  // what the slowest of those groups may lag; then:
+  // What the slowest of those groups may lag in a partition; then:
+  std::int64_t backlog_bytes = kUnlimited;
   BacklogPolicy backlog_policy = BacklogPolicy::kBlock;
   std::int64_t retention_records = kUnlimited;  // of a partition
   RetentionClock retention_clock = RetentionClock::kAppend;
@@ -110,7 +119,7 @@ struct TopicConfig {
 
   // All of it under Kafka's property names ("retention.ms" = "604800000"), and names in Kafka's
   // style for what Kafka has not got. -1 is no limit. What FromProperties makes of it is equal to
-  // this config, if internal::ValidateTopicConfig likes this config.
+  // this config, if this config is within its bounds.
   std::map<std::string, std::string> ToProperties() const;
 
   // A property that is not there has its default. kInvalidArgument names the property that is
@@ -122,11 +131,12 @@ struct TopicConfig {
 
 // --- Reading --------------------------------------------------------------------------------
 
-// Where a partition is begun that has neither position nor committed offset.
+// Where a partition is begun that has neither position nor committed offset. kError: Poll answers
+// kOutOfRange, until a Seek.
 enum class OffsetReset { kEarliest, kLatest, kError };
 
 // What Poll does at a position whose records are gone: goes on at the next one and says what is
-// missing in RecordBatch::gaps(), or answers kOutOfRange.
+// missing in RecordBatch::gaps(), or answers kOutOfRange (kDataLoss for damage and a power cut).
 enum class OutOfRange { kGap, kError };
 
 // kDurable: records that a power cut could take back are not read.
@@ -162,6 +172,7 @@ class RebalanceCallback {
   std::function<void(Consumer&, const Partitions&)> call_ = {};
 };
 
+// Of Broker::NewConsumer.
 struct ConsumerOptions {
   std::string group = {};              // none: Assign works, Subscribe and Commit do not
   RebalanceCallback on_assigned = {};  // seek here
@@ -169,16 +180,17 @@ struct ConsumerOptions {
   RebalanceCallback on_lost = {};      // it is too late to commit
   OffsetReset reset = OffsetReset::kEarliest;
   OutOfRange out_of_range = OutOfRange::kGap;
-  int max_poll_records = 500;
+  int max_poll_records = 500;  // in a batch; at least 1
   ReadUpTo read_up_to = ReadUpTo::kPublished;
   AutoCommit auto_commit = AutoCommit::kOff;
+  // Without, only what places a record is checked: damaged keys and values go unnoticed.
   bool verify_checksums = true;
   // A member that does not poll for so long loses its partitions; its next Poll is kAborted.
   absl::Duration max_poll_interval = absl::InfiniteDuration();
   // A static member: when it has gone, its partitions are kept for it for session_timeout.
   std::string group_instance_id = {};
-  std::string assignor = "cooperative-sticky";  // "sticky", "range", "roundrobin", a user's own
-  absl::Duration session_timeout = absl::Seconds(45);
+  std::string assignor = "cooperative-sticky";  // "sticky", "range", "roundrobin"; one in a group
+  absl::Duration session_timeout = absl::Seconds(45);  // of a static member only
   // In place of a built-in one: cordwood/group/assignor.h. Its name counts, not `assignor`.
   std::shared_ptr<const group::Assignor> custom_assignor = {};
 };
@@ -188,17 +200,20 @@ struct ShareConsumerOptions {
   std::string group = {};
   std::string dead_letter_topic = {};  // it must be there; none: records are given up without
   absl::Duration lock_time = absl::Seconds(30);  // for how long a record is held
-  int delivery_limit = 5;                        // then it is given up; at most 1,000
-  int max_poll_records = 500;
+  int delivery_limit = 5;                        // then it is given up; from 1 to 1,000
+  int max_poll_records = 500;                    // in a batch; at least 1
   bool order_by_key = false;  // a record waits while an earlier one of its key is not done with
   OffsetReset reset = OffsetReset::kEarliest;
   bool verify_checksums = true;
 };
 
+// Of Consumer::Commit.
 struct CommitOptions {
+  // kPublished: survives every process; a power cut may take what was committed in about the last
+  // flush_interval. kDurable: so do the records below it, and the call waits for the disk.
   Durability durability = Durability::kPublished;
-  std::string metadata = {};
-  bool force = false;  // the offsets may be before those committed, which else is refused
+  std::string metadata = {};  // kept with the offset, up to 4,096 bytes; DescribeGroup shows it
+  bool force = false;         // the offsets may be before those committed, which else is refused
 };
 
 // Where a group is to go on. What lies outside a partition's records is its start or its end.
@@ -216,6 +231,7 @@ class ResetTo {
   // By so many from what is committed, or from the start where nothing is; below 0: back.
   static ResetTo Shift(std::int64_t by) { return ResetTo(Kind::kShift, by); }
 
+  // For the library: which of them it is.
   enum class Kind { kEarliest, kLatest, kOffset, kTime, kShift };
   Kind kind() const { return kind_; }
   std::int64_t number() const { return number_; }  // the offset, or the shift
@@ -230,6 +246,7 @@ class ResetTo {
   absl::Time time_;
 };
 
+// Of Broker::ResetOffsets.
 struct ResetOptions {
   // None: all that the group has. Partition -1: every partition of the topic.
   std::vector<TopicPartition> partitions = {};
@@ -238,6 +255,7 @@ struct ResetOptions {
 
 // --- Tables ---------------------------------------------------------------------------------
 
+// Of TableView::Open.
 struct TableViewOptions {
   // Open a topic too whose retention, or dropped backlog, forgets keys that nobody writes again.
   bool keys_may_expire = false;
@@ -246,6 +264,7 @@ struct TableViewOptions {
 // For PutOptions::expected_offset: the key is not there, for it never was or was deleted.
 inline constexpr Offset kNoRecord = -1;
 
+// Of TableView::Put and Delete.
 struct PutOptions {
   // The offset of the key's newest record, as Get gave it, or kNoRecord; else kAborted and nothing
   // is appended. None: whatever is there.
@@ -256,22 +275,26 @@ struct PutOptions {
 
 // --- The directory --------------------------------------------------------------------------
 
+// Who may have the directory open at the same time.
 enum class Sharing {
   kProcesses,  // any number of processes at a time
   kExclusive,  // this process alone; the others get kFailedPrecondition
 };
 
+// Of Broker::Open.
 struct BrokerOptions {
   bool create_if_missing = true;
+  // Needs no permission to write, changes nothing, and takes no lock: whoever writes goes on. What
+  // would write is kFailedPrecondition.
   bool read_only = false;
   Sharing sharing = Sharing::kProcesses;
   // Published becomes durable within about this time: what a power cut may lose. An aim, no bound.
   absl::Duration flush_interval = absl::Milliseconds(100);
   // Without them Maintain, Flush and durable calls do the work.
   bool background_threads = true;
-  int file_mode = 0600;  // folders get x where r
-  absl::Duration open_timeout = absl::Seconds(30);
-  std::shared_ptr<Storage> storage = {};  // none: the operating system
+  int file_mode = 0600;  // of what is made, whatever the umask is; folders get x where r
+  absl::Duration open_timeout = absl::Seconds(30);  // for others who are opening or closing it
+  std::shared_ptr<Storage> storage = {};            // none: the operating system
   // Kept on the disk, so that offsets can be committed and old records be given up when it is
   // full. Whoever makes the directory decides. 0: none.
   std::int64_t reserve_bytes = 1 << 20;

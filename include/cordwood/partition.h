@@ -61,7 +61,9 @@ class PartitionReader {
   iterator begin() ABSL_ATTRIBUTE_LIFETIME_BOUND;
   iterator end() ABSL_ATTRIBUTE_LIFETIME_BOUND { return iterator(); }
 
-  // Why it ended before its end. Damage is no error: it costs the record that it hit.
+  // Why it ended before its end: a file could not be opened (kResourceExhausted: too many open
+  // files; kUnavailable: any other errno) or was cut off (kDataLoss); kFailedPrecondition: moved
+  // from. OK while it goes on, and at the end. Damage is no error: it costs the record that it hit.
   absl::Status status() const;
   // What it has passed over so far, in the order of reading.
   std::span<const Gap> gaps() const ABSL_ATTRIBUTE_LIFETIME_BOUND;
@@ -108,22 +110,33 @@ class Partition {
  public:
   Partition() = default;
 
-  // The offset that the record got. kInvalidArgument: over the topic's limit; kAborted:
-  // expected_offset did not hold; kResourceExhausted: the disk is full. If OffsetOf(status)
-  // says one, the record is published there, only not durable: do not send it again.
+  // The offset that the record got. What key, value and headers point at is read until it returns.
+  //
+  // kInvalidArgument: over the topic's limit; without a key, in a compacted topic; stamped more
+  // than an hour ahead of the clock, with RetentionClock::kRecord. kAborted: expected_offset did
+  // not hold, and OffsetOf(status) says what the next offset is. kResourceExhausted: the disk or
+  // the backlog is full (ReasonOf). kDeadlineExceeded: the timeout is over, and nothing was
+  // published. kDataLoss: the partition has failed (status()). kFailedPrecondition: read-only.
+  //
+  // With Durability::kDurable: if OffsetOf(status) says one, and it is not kAborted, the record
+  // is published there, only not durable: do not send it again.
   absl::StatusOr<Offset> Append(const Record& record, const AppendOptions& options = {}) const {
     if (ABSL_PREDICT_FALSE(log_ == nullptr)) return status();
     return OffsetIn(log_->Append(record, options));
   }
   // All or none: published by one store, also after a crash or a power cut. The offset of
-  // the first.
+  // the first; of an empty batch, the end. kInvalidArgument: it does not fit a segment of 2 GiB;
+  // else as Append.
   absl::StatusOr<Offset> AppendBatch(std::span<const Record> records,
                                      const AppendOptions& options = {}) const {
     if (ABSL_PREDICT_FALSE(log_ == nullptr)) return status();
     return OffsetIn(log_->AppendBatch(records, options));
   }
-  // The value is written in place: `fill` writes at most value_bytes and returns how many.
-  // It must not call cordwood. If it throws, nothing was appended.
+  // The value is written in place: `fill` writes at most value_bytes, aligned to 8, and returns
+  // how many. It is called once at most, must not call cordwood (kFailedPrecondition), and from
+  // 4,096 bytes on has the writers' lock: others who append wait for it. If it throws, nothing was
+  // appended. kInvalidArgument: `record` has a value of its own, or `fill` says that it wrote
+  // more; else as Append.
   absl::StatusOr<Offset> AppendInPlace(std::size_t value_bytes, const Record& record,
                                        absl::FunctionRef<std::size_t(std::span<std::byte>)> fill,
                                        const AppendOptions& options = {}) const {
@@ -131,35 +144,48 @@ class Partition {
     return OffsetIn(log_->AppendInPlace(value_bytes, record, fill, options));
   }
 
-  // Forward from `from`, or backward from `from` - 1. kOutOfRange: it is not in
-  // [start_offset(), end_offset()]. What compaction removed is passed over without a gap.
+  // Forward from `from`, or backward from `from` - 1, with every checksum checked. kOutOfRange: it
+  // is not in [start_offset(), end_offset()]. What compaction removed is passed over without a gap.
   absl::StatusOr<PartitionReader> Read(Offset from,
                                        Direction direction = Direction::kForward) const;
   // The lowest offset whose timestamp is at or after the time; the end if there is none.
   absl::StatusOr<Offset> OffsetForTime(absl::Time time) const;
 
+  // The lowest offset that is kept. [start, end) may have holes: gaps, and what was compacted.
   Offset start_offset() const { return CanBeRead() ? log_->start_offset() : 0; }
+  // What the next record gets: everything below is published.
   Offset end_offset() const { return CanBeRead() ? log_->end_offset() : 0; }
+  // Everything below is durable, as far as it is known.
   Offset durable_offset() const { return CanBeRead() ? log_->durable_offset() : 0; }
 
-  // Returns once end_offset() is at least `end`.
+  // Returns once end_offset() is at least `end`. kDeadlineExceeded.
   absl::Status WaitForEnd(Offset end, absl::Duration timeout) const {
     return log_ == nullptr ? status() : log_->WaitForEnd(end, timeout);
   }
   // Returns once the record at `offset` is durable. It does not flush: the background
-  // thread does, or Flush().
+  // thread does, or Flush(). kDeadlineExceeded; kDataLoss: the partition has failed.
   absl::Status WaitForDurable(Offset offset, absl::Duration timeout) const {
     return log_ == nullptr ? status() : log_->WaitForDurable(offset, timeout);
   }
   // Calls back once, when the record at `offset` is durable: on the thread that flushes, or
-  // at once on this one. It must not block. With an error it will never be durable;
-  // kCancelled: the broker was closed.
+  // at once on this one. It must not block. With an error it will never be durable, or nobody
+  // can tell: kDataLoss: the partition has failed; kCancelled: the broker was closed; kNotFound:
+  // the topic was deleted.
+  //
+  // Not OK: it will not be called. kOutOfRange: the offset is not published; kFailedPrecondition:
+  // read-only.
   absl::Status OnDurable(Offset offset, std::function<void(const absl::Status&)> callback) const {
     return log_ == nullptr ? status() : log_->OnDurable(offset, std::move(callback));
   }
-  // Returns once everything that was published before the call is durable.
+  // Returns once everything that was published before the call is durable. It waits for the disk
+  // without a timeout; an append that is durable has one. kDataLoss: a sync has failed, and so has
+  // moving the records to another file: the partition has failed, and what is not durable may be
+  // lost; close the directory in every process and open it again. kFailedPrecondition: read-only.
   absl::Status Flush() const { return log_ == nullptr ? status() : log_->Flush(); }
-  // Gives up what is below; the offsets are never used again.
+  // Gives up what is below; the offsets are never used again. OK: survives a power cut; below the
+  // start there is nothing to do. Whole segments leave the disk, the rest with its segment.
+  // kOutOfRange: not in [0, end_offset()]; kDeadlineExceeded: a process that removes files has not
+  // let go for a minute; kFailedPrecondition: read-only.
   absl::Status Trim(Offset new_start) const {
     return log_ == nullptr ? status() : log_->Trim(new_start);
   }
@@ -170,12 +196,15 @@ class Partition {
   // since when. It holds against retention only: not against Trim, BacklogPolicy::kDropOldest,
   // compaction, or the topic's deletion.
   //
-  // `why` says so to people; up to 80 bytes. kOutOfRange: `from` is not in [start_offset(),
-  // end_offset()]; kResourceExhausted: the topic has 511 pins already, or the disk is full;
-  // kDeadlineExceeded: a process that removes files has not let go for a minute.
+  // `why` says so to people; up to 80 bytes, else kInvalidArgument. kOutOfRange: `from` is not in
+  // [start_offset(), end_offset()]; kResourceExhausted: the topic has 511 pins already, or the
+  // disk is full; kDeadlineExceeded: a process that removes files has not let go for a minute;
+  // kFailedPrecondition: read-only.
   absl::StatusOr<cordwood::Pin> Pin(Offset from, std::string_view why = "") const;
 
-  // OK, or why nothing works on it: no such partition, deleted, closed, failed.
+  // OK, or why nothing works on it: kNotFound: no such partition, or deleted;
+  // kFailedPrecondition: default-made, moved-from, closed or inherited; kDataLoss: it has failed,
+  // can still be read, and is recovered by the next Open.
   absl::Status status() const;
 
  private:

@@ -12,9 +12,11 @@
 //
 // The choice belongs to the topic, which keeps the name; a producer with another one is refused.
 // Built in are:
+//
 //   "xxh3"         XXH3-64(key) modulo the count; the default
 //   "murmur2"      as Kafka's Java client, byte for byte
 //   "round-robin"  the next one for every record, key or not
+//
 // Without a key the first two are sticky: they stay on one partition for 16,384 bytes.
 //
 // Thread safety: Choose() is called by every thread that sends, at the same time.
@@ -38,6 +40,7 @@
 
 namespace cordwood {
 
+// A user's own choice, for ProducerOptions::partitioner.
 class Partitioner {
  public:
   virtual ~Partitioner() = default;
@@ -50,7 +53,8 @@ class Partitioner {
   virtual int Choose(std::string_view topic, const Record& record, int partition_count) = 0;
 };
 
-// MurmurHash2 with the seed of Kafka's Java client, and signed as there.
+// MurmurHash2 with the seed of Kafka's Java client (0x9747b28c), and signed as there. Kafka's
+// partition of a key is (Murmur2(key) & 0x7fffffff) modulo the count.
 std::int32_t Murmur2(std::string_view bytes);
 
 namespace internal {

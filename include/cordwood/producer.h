@@ -36,9 +36,9 @@ class Producer {
 
   // Returns once the record is published, with Durability::kDurable once it is durable.
   // kNotFound: no such topic or partition; kFailedPrecondition: the topic has another
-  // partitioner; kInvalidArgument: over the topic's limit, or the partitioner chose a
-  // partition that does not exist. If OffsetOf(status) says one, the record is published
-  // there, only not durable: do not send it again.
+  // partitioner; kInvalidArgument: the partitioner chose a partition that does not exist; else
+  // as Partition::Append. If OffsetOf(status) says one, the record is published there, only
+  // not durable: do not send it again.
   absl::StatusOr<RecordMetadata> Send(std::string_view topic, const Record& record,
                                       const SendOptions& options = {}) const;
 
@@ -48,7 +48,8 @@ class Producer {
                                                         std::span<const Record> records,
                                                         const SendOptions& options = {}) const;
 
-  // Returns once everything that was published in the topics sent to is durable.
+  // Returns once everything is durable that was published, by whomever, in the topics that this
+  // producer has sent to. It waits for the disk without a timeout. An error: as Partition::Flush.
   absl::Status Flush() const;
 
  private:

@@ -14,7 +14,9 @@
 // in another thread), or, from a PartitionReader, until its next step. An OwnedRecord stands alone.
 //
 // Do not loop over what is about to die. In C++20 the batch is gone before the first round of
+//
 //   for (const RecordView& record : consumer.Poll(timeout).value())  // wrong; Clang warns
+//
 // Name the batch, then loop over it.
 
 #ifndef CORDWOOD_RECORD_H_
@@ -122,6 +124,7 @@ class CORDWOOD_VIEW Bytes {
   constexpr Bytes(std::string_view s) : view_(s) {}
   constexpr Bytes(std::optional<std::string_view> s) : view_(s) {}
 
+  // None, or what it points at.
   constexpr std::optional<std::string_view> get() const { return view_; }
   // The same without a copy of it, for the engine: a copy of what was stored piece by piece a
   // moment ago stalls.
@@ -144,6 +147,7 @@ struct Header {
 // that are no header end the walk; nothing outside of them is ever read.
 class HeadersView {
  public:
+  // Goes forward, once.
   class iterator {
    public:
     using value_type = Header;
@@ -272,6 +276,7 @@ struct Record {
   std::optional<int> partition = {};
 };
 
+// Names a partition.
 struct TopicPartition {
   std::string topic = {};
   int partition = 0;
@@ -290,10 +295,12 @@ class RecordView {
   // For the library: `parts` says where the bytes lie, and is believed.
   explicit RecordView(const internal::RecordParts& parts) : parts_(parts) {}
 
+  // None: it has no key.
   std::optional<std::string_view> key() const ABSL_ATTRIBUTE_LIFETIME_BOUND {
     if ((parts_.flags & internal::RecordParts::kHasKey) == 0) return std::nullopt;
     return std::string_view(parts_.body + parts_.value_bytes, parts_.key_bytes);
   }
+  // None: it is a tombstone.
   std::optional<std::string_view> value() const ABSL_ATTRIBUTE_LIFETIME_BOUND {
     if ((parts_.flags & internal::RecordParts::kHasValue) == 0) return std::nullopt;
     return std::string_view(parts_.body, parts_.value_bytes);
@@ -305,6 +312,7 @@ class RecordView {
         parts_.headers_bytes - internal::kHeadersSizeBytes);
   }
   Offset offset() const { return parts_.offset; }
+  // In nanoseconds: the producer's, or that of the append, as TopicConfig::timestamp_type says.
   absl::Time timestamp() const { return internal::NanosToTime(parts_.timestamp_ns); }
   std::string_view topic() const ABSL_ATTRIBUTE_LIFETIME_BOUND {
     return parts_.where == nullptr ? std::string_view() : std::string_view(parts_.where->topic);
@@ -317,6 +325,7 @@ class RecordView {
   Record ToRecord() const ABSL_ATTRIBUTE_LIFETIME_BOUND {
     return Record{.key = key(), .value = value(), .headers = headers(), .timestamp = timestamp()};
   }
+  // What stays when the batch goes.
   OwnedRecord Copy() const;
 
  private:
@@ -391,6 +400,7 @@ enum class GapReason {
   kPowerLoss,   // published, not yet durable, and then the power went
 };
 
+// In words: "power loss".
 constexpr std::string_view GapReasonName(GapReason reason) {
   switch (reason) {
     case GapReason::kRetention:
@@ -427,11 +437,13 @@ struct RecordMetadata {
   absl::Time timestamp = {};
 };
 
+// When a write is done.
 enum class Durability {
   kPublished,  // visible to every reader; survives the end of the process, by any signal
   kDurable,    // survives a power cut too
 };
 
+// Of Partition::Read.
 enum class Direction { kForward, kBackward };
 
 namespace internal {
@@ -457,6 +469,7 @@ class ViewSource {
 template <class View>
 class ViewRange {
  public:
+  // Goes forward, once.
   class iterator {
    public:
     using value_type = View;
@@ -540,7 +553,9 @@ class RecordBatch : public ViewRange<RecordView> {
   }
   ~RecordBatch() = default;
 
+  // What is missing; a Commit goes past it.
   std::span<const Gap> gaps() const ABSL_ATTRIBUTE_LIFETIME_BOUND { return gaps_; }
+  // The same records by partition, where each is committed on its own.
   std::span<const PartitionRecords> partitions() const ABSL_ATTRIBUTE_LIFETIME_BOUND {
     return parts_;
   }

@@ -24,12 +24,14 @@
 
 namespace cordwood {
 
+// Of Repair().
 struct RepairOptions {
   std::shared_ptr<Storage> storage = {};  // none: the operating system
   // So long it waits for another process that is just opening or closing the directory.
   absl::Duration open_timeout = absl::Seconds(10);
 };
 
+// What a Repair has done.
 struct RepairReport {
   // Records that no reader gets any more: what Verify found torn, damaged or missing.
   struct GivenUp {

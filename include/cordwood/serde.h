@@ -11,10 +11,12 @@
 //   };
 //
 // Serialize appends, and may return an absl::Status. Built in are:
+//
 //   std::string, std::string_view   the bytes; a view points into the record
 //   integers, enums, float, double  big-endian, as Kafka's own; bool is one byte, 0 or 1
 //   Protobuf messages               by SerializeToString and ParseFromArray; no dependency
 //   structs                         as they lie in memory, and read there without a copy
+//
 // A struct is trivially copyable, of standard layout, aligned to at most 8, and has no pointer,
 // reference or view in it. That is checked member by member in aggregates of at most 32 members,
 // each of which can be made from {}, without a base or an unnamed union; in other classes it is up
@@ -82,8 +84,8 @@ struct Opaque {};
 template <class... Ms>
 MemberList<Ms...> ListOf(const Ms&...);
 
-// clang-format off
 // n times {}, and n names.
+// clang-format off
 #define CORDWOOD_E1 {}
 #define CORDWOOD_E2 CORDWOOD_E1, {}
 #define CORDWOOD_E3 CORDWOOD_E2, {}

@@ -52,6 +52,7 @@ absl::Status WithoutThrowing(F f) {
 
 }  // namespace internal
 
+// What a Serde of a type that has to_json and from_json inherits.
 template <class T>
 struct JsonSerde {
   static absl::Status Serialize(const T& value, std::string& out) {
@@ -70,6 +71,7 @@ struct JsonSerde {
   }
 };
 
+// JSON of whatever kind.
 template <>
 struct Serde<nlohmann::json> : JsonSerde<nlohmann::json> {};
 

@@ -15,8 +15,8 @@
 // A record that was acquired is held for `lock_time`, and nobody else of the group gets it
 // meanwhile. Then, or once it is released, or its process is gone, it is delivered again, and
 // its delivery count says so. After `delivery_limit` deliveries without kAccept, or with
-// kReject, it is written to the dead-letter topic with its key, value, headers and timestamp,
-// and with these headers:
+// kReject, it is written to the dead-letter topic, into the partition of its own partition's
+// number modulo theirs, with its key, value, headers and timestamp, and with these headers:
 //
 //   cordwood.dlq.topic, .partition, .offset   where it lies
 //   cordwood.dlq.group                        who gave it up
@@ -92,6 +92,7 @@ class AcquiredRecord {
  public:
   AcquiredRecord() = default;
 
+  // Its bytes are valid while the AcquiredBatch lives, held or not.
   const RecordView& record() const ABSL_ATTRIBUTE_LIFETIME_BOUND { return record_; }
   const RecordView* operator->() const ABSL_ATTRIBUTE_LIFETIME_BOUND { return &record_; }
   // 1: it was never delivered before.
@@ -148,27 +149,32 @@ class ShareConsumer {
   // Takes the place of what was subscribed before; what is held of other topics is released.
   // kNotFound: no such topic; kInvalidArgument: it is the dead-letter topic;
   // kFailedPrecondition: a Consumer of the group reads it; kOutOfRange: the group has
-  // committed nothing there, and `reset` is kError.
+  // committed nothing there, and `reset` is kError; kUnavailable: a process that is stopped has
+  // the lock of a partition.
   absl::Status Subscribe(const std::vector<std::string>& topics);
 
   // Returns as soon as there is a record, a gap or an error; an empty batch after the timeout.
   // Errors come alone, after what there was. kCancelled: Wakeup, or the token; a Wakeup with
   // no Acquire under way ends the next one. kNotFound: a topic was deleted, and is not read
-  // any more. Any error of a dead letter that could not be written: it is tried again.
+  // any more. kFailedPrecondition: nothing is subscribed. Any error of a dead letter that could
+  // not be written: it is tried again.
   absl::StatusOr<AcquiredBatch> Acquire(absl::Duration timeout, std::stop_token stop = {});
 
+  // Of a record that this ShareConsumer acquired; of another one's, kInvalidArgument.
+  //
   // kAborted: it is not held as this record says any more, because it was acknowledged, or
   // the lock time was over and it was given to somebody; nothing changes then. Another error
   // after kReject, or after the last kRelease, is that of writing the dead letter, which is
   // tried again by the next Acquire of anybody; the record is not delivered any more.
   // kUnavailable names a process that is stopped and has the partition's lock.
   absl::Status Acknowledge(const AcquiredRecord& record, AckType type = AckType::kAccept);
-  // Holds it for the lock time from now on. kAborted: as above.
+  // Holds it for the lock time from now on. kAborted, kInvalidArgument, kUnavailable: as above.
   absl::Status Renew(const AcquiredRecord& record);
 
   // Ends an Acquire, this one or the next, with kCancelled.
   void Wakeup();
-  // Releases what is held; the delivery counts stay. The second call does nothing.
+  // Releases what is held; the delivery counts stay. OK, or what could not be released within
+  // 2 s, which is free when its lock time is over. The second call does nothing.
   absl::Status Close();
 
  private:

@@ -4,6 +4,8 @@
 //   auto at = partition.Append(record, {.durability = Durability::kDurable});
 //   if (!at.ok() && OffsetOf(at.status())) ...  // published, but not made durable:
 //                                               // it is visible, do not send it again
+//
+// Thread safety: functions of values.
 
 #ifndef CORDWOOD_STATUS_H_
 #define CORDWOOD_STATUS_H_
@@ -15,9 +17,9 @@
 
 namespace cordwood {
 
-// Which partition a Status of Poll, Read or Append is about.
+// Which partition a Status of Poll, Read or Append is about. None: it is about no single one.
 std::optional<TopicPartition> PartitionOf(const absl::Status& status);
-// At which offset.
+// At which offset; each call says which one that is. None: it does not say.
 std::optional<Offset> OffsetOf(const absl::Status& status);
 
 // What there was no room in, where that is why (kResourceExhausted, or kDeadlineExceeded after
@@ -28,6 +30,7 @@ enum class Reason {
   kBacklogFull,  // TopicConfig::backlog_bytes
   kDiskLow,      // not yet: BrokerOptions::low_disk_bytes
 };
+// kOther: it does not say.
 Reason ReasonOf(const absl::Status& status);
 
 namespace internal {

@@ -93,11 +93,13 @@ class TableView {
   // limit.
   absl::StatusOr<Offset> Put(std::string_view key, std::string_view value,
                              const PutOptions& options = {}) const;
+  // A Put of no value: the key goes, also where it was not there.
   absl::StatusOr<Offset> Delete(std::string_view key, const PutOptions& options = {}) const;
 
   // Calls f for the newest record of every key, in no order. The records of one partition are
   // those of one moment. A view is valid during the call.
   absl::Status ForEach(absl::FunctionRef<void(const RecordView&)> f) const;
+  // How many keys there are.
   absl::StatusOr<std::int64_t> Size() const;
 
   // Calls f for every change that is applied from now on: the key's new record, or a tombstone if

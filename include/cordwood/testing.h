@@ -38,8 +38,10 @@
 namespace cordwood {
 namespace testing {
 
+// A machine with one process, one disk and one clock.
 class Machine {
  public:
+  // Every choice that it makes comes from the seed.
   explicit Machine(std::uint64_t seed);
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;

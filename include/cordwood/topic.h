@@ -1,4 +1,5 @@
-// A Topic is a named stream, split in a fixed number of partitions.
+// A Topic is a named stream, split in partitions. Their number is fixed, unless
+// Broker::CreatePartitions adds some.
 //
 //   Topic orders = broker.OpenOrCreateTopic("orders", {.partitions = 3}).value();
 //   Partition log = orders.partition(orders.PartitionFor("alice"));
@@ -31,14 +32,17 @@ class Topic {
   Topic() = default;
 
   std::string_view name() const ABSL_ATTRIBUTE_LIFETIME_BOUND;
+  // 0: it is a bad handle. It grows when partitions are added, in whichever process.
   int partition_count() const;
   // 32 hexadecimal digits, random, the topic's from its creation on: one that is deleted and
   // created anew has another.
   std::string id() const;
   // Any number: one that does not exist answers kNotFound.
   Partition partition(int number) const;
+  // As it is now, with what Broker::AlterTopic has changed, in whichever process.
   TopicConfig config() const;
-  // OK, or why nothing works on it.
+  // OK, or why nothing works on it: kFailedPrecondition: default-made, moved-from, closed or
+  // inherited; kNotFound: deleted.
   absl::Status status() const;
   // Where a producer sends records with that key: a topic with a partitioner of a user's own
   // answers as one with "xxh3".

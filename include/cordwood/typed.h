@@ -119,6 +119,7 @@ class Decoded {
   Result result_;
 };
 
+// A record with its key and value decoded, each for itself. Valid while its TypedBatch lives.
 template <class K, class V>
 class TypedRecord {
  public:
@@ -267,13 +268,14 @@ struct KeyRules {
 
 }  // namespace internal
 
-// A handle, as the Producer in it: cheap to copy, every operation const.
+// Sends to one topic. A handle, as the Producer in it: cheap to copy, every operation const and
+// thread-safe.
 template <class K, class V>
 class TypedProducer {
  public:
   TypedProducer() = default;
 
-  // As Producer::Send. What Serialize refuses is not sent.
+  // As Producer::Send. What Serialize refuses is not sent, and its error is that of the call.
   absl::StatusOr<RecordMetadata> Send(const K& key, const V& value, const SendExtra& extra = {},
                                       const SendOptions& options = {}) const {
     const internal::Encoded<V> value_bytes(value);
@@ -287,6 +289,7 @@ class TypedProducer {
     return SendEncoded(key, nullptr, extra, options);
   }
 
+  // As Producer::Flush.
   absl::Status Flush() const { return producer_.Flush(); }
 
   // For Broker::NewTypedProducer.
@@ -317,6 +320,7 @@ class TypedProducer {
 template <class K, class V>
 class TypedConsumer {
  public:
+  // As Consumer::Subscribe.
   absl::Status Subscribe(std::vector<std::string> topics) {
     return consumer_.Subscribe(std::move(topics));
   }
@@ -340,6 +344,7 @@ class TypedConsumer {
     return status;
   }
 
+  // As Consumer::Commit: a record that could not be decoded counts as read.
   absl::Status Commit() { return consumer_.Commit(); }
 
   Consumer& consumer() ABSL_ATTRIBUTE_LIFETIME_BOUND { return consumer_; }  // everything else

@@ -35,6 +35,7 @@
 
 namespace cordwood {
 
+// What is the matter with some bytes, or with a file.
 enum class VerifiedState {
   kValid,  // every checksum holds
   // Bytes at the end that were never known to be durable and are not whole, or not in order: what
@@ -61,6 +62,7 @@ struct VerifiedRange {
   friend bool operator==(const VerifiedRange&, const VerifiedRange&) = default;
 };
 
+// The records of a partition, and what is wrong among them.
 struct VerifiedPartition {
   int partition = 0;
   // What lies below the start is no part of the log and is not looked at; neither is, while
@@ -69,13 +71,14 @@ struct VerifiedPartition {
   Offset durable = 0;        // as far as it is known
   std::int64_t records = 0;  // valid ones, in [start, end)
   std::int64_t bytes = 0;    // of their frames
-  std::int64_t bytes_left_over =
-      0;  // of files below the start, which retention has not removed yet
+  // Of files below the start, which retention has not removed yet.
+  std::int64_t bytes_left_over = 0;
   std::vector<VerifiedRange> ranges = {};  // by offset; neighbours in one file are one range
 
   friend bool operator==(const VerifiedPartition&, const VerifiedPartition&) = default;
 };
 
+// The partitions of a topic.
 struct VerifiedTopic {
   std::string name = {};
   // Why the partitions cannot be told: its config is damaged or missing.
@@ -97,6 +100,7 @@ struct FileProblem {
   friend bool operator==(const FileProblem&, const FileProblem&) = default;
 };
 
+// What a Verify has found.
 struct VerifyReport {
   // Somebody had it open for writing when Verify began.
   bool is_open = false;
@@ -109,6 +113,7 @@ struct VerifyReport {
   friend bool operator==(const VerifyReport&, const VerifyReport&) = default;
 };
 
+// Of Verify().
 struct VerifyOptions {
   std::shared_ptr<Storage> storage = {};  // none: the operating system
 };

@@ -247,6 +247,7 @@ absl::StatusOr<std::vector<OffsetChange>> GroupStore::Reset(std::string_view nam
   }
 
   struct Planned {
+    std::shared_ptr<log::Log> log;
     int entry = Group::kNoEntry;
     OffsetChange change;
   };
@@ -269,7 +270,7 @@ absl::StatusOr<std::vector<OffsetChange>> GroupStore::Reset(std::string_view nam
       const std::optional<Offset> from =
           entry == Group::kNoEntry ? std::nullopt : group->committed(entry);
       CORDWOOD_ASSIGN_OR_RETURN(const Offset place, PlaceOf(to, *log, from));
-      plan.push_back({entry, {.where = {topic, p}, .from = from, .to = place}});
+      plan.push_back({log, entry, {.where = {topic, p}, .from = from, .to = place}});
     }
   }
   std::vector<OffsetChange> changes;
@@ -278,6 +279,7 @@ absl::StatusOr<std::vector<OffsetChange>> GroupStore::Reset(std::string_view nam
       CORDWOOD_ASSIGN_OR_RETURN(const Group::Identity what, group->IdentityOf(planned.entry));
       CORDWOOD_RETURN_IF_ERROR(ForgetShareFile(*group, what.topic_id, what.partition));
       CORDWOOD_RETURN_IF_ERROR(group->Commit(planned.entry, planned.change.to, true));
+      planned.log->TellOfRoom();
     }
     changes.push_back(planned.change);
   }

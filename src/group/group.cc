@@ -414,7 +414,8 @@ absl::StatusOr<Group::Identity> Group::IdentityOf(int entry) {
 
 std::optional<Offset> Group::committed(int entry) const {
   if (live_ == nullptr) return UnpackCommit(image_[static_cast<std::size_t>(entry)]);
-  return UnpackCommit(words_[entry].word.load(std::memory_order_acquire));
+  // seq_cst: see Log::WaitForRoom().
+  return UnpackCommit(words_[entry].word.load(std::memory_order_seq_cst));
 }
 
 std::optional<Offset> Group::durably_committed(int entry) const {
@@ -449,9 +450,9 @@ absl::Status Group::Commit(int entry, Offset next, bool force, std::optional<std
                                                         "; set CommitOptions::force to go back"));
     }
     // A CAS, so that nobody's commit in between is lost unseen, and who was the owner when
-    // it looked, but is not any more, commits nothing (rule 36).
+    // it looked, but is not any more, commits nothing (rule 36). seq_cst: see Log::TellOfRoom().
     if (live.word.compare_exchange_weak(old, PackCommit(EpochOf(old), next),
-                                        std::memory_order_acq_rel, std::memory_order_acquire)) {
+                                        std::memory_order_seq_cst, std::memory_order_acquire)) {
       return absl::OkStatus();
     }
   }

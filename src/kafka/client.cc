@@ -9,10 +9,14 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/clock.h"
 #include "cordwood/status_macros.h"
 
 namespace cordwood::kafka::internal {
 namespace {
+
+// How long nobody looks at a stop token, at first.
+constexpr absl::Duration kLook = absl::Milliseconds(250);
 
 // What exactly-once rests on, with the other names that librdkafka has for it; that no topic is
 // made by asking for it; and that the log reaches on_log.
@@ -174,25 +178,83 @@ absl::StatusOr<Owned<rd_kafka_topic_t>> Client::OpenTopic(std::string_view name)
   return topic;
 }
 
-absl::StatusOr<int> Client::CountPartitions(std::string_view topic, absl::Duration timeout) const {
-  const std::string what = absl::StrCat("Kafka topic ", ToAbsl(topic));
-  CORDWOOD_ASSIGN_OR_RETURN(const Owned<rd_kafka_topic_t> handle, OpenTopic(topic));
-  const rd_kafka_metadata_t* got = nullptr;
-  CORDWOOD_RETURN_IF_ERROR(
-      Explained(rd_kafka_metadata(handle_, 0, handle.get(), &got, ToMillis(timeout)), what));
-  const Owned<const rd_kafka_metadata_t> metadata(got);
-  if (metadata->topic_cnt != 1) return absl::UnavailableError(absl::StrCat(what, ": no answer"));
-  CORDWOOD_RETURN_IF_ERROR(StatusOf(metadata->topics[0].err, what));
-  return metadata->topics[0].partition_cnt;
+absl::Status Client::Ask(std::string_view what, absl::Duration timeout, std::stop_token stop,
+                         absl::FunctionRef<rd_kafka_resp_err_t(int millis)> ask) const {
+  const absl::Time end = absl::Now() + timeout;
+  // No call of librdkafka that waits can be ended, so the first ones are short; longer ones follow,
+  // as each asks anew, and one who answers late would never be heard.
+  for (absl::Duration each = kLook;; each *= 2) {
+    const absl::Duration left = end - absl::Now();
+    const rd_kafka_resp_err_t error = ask(ToMillis(std::min(each, left)));
+    const bool is_late =
+        error == RD_KAFKA_RESP_ERR__TIMED_OUT || error == RD_KAFKA_RESP_ERR__TRANSPORT;
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR && stop.stop_requested()) {
+      return absl::CancelledError(ToAbsl(what));
+    }
+    if (!is_late || left <= each) return Explained(error, what);
+    // Some errors come at once.
+    if (error == RD_KAFKA_RESP_ERR__TRANSPORT) Poll(kLook);
+  }
+}
+
+absl::StatusOr<std::string> Client::ClusterId(absl::Duration timeout, std::stop_token stop) const {
+  const absl::Time end = absl::Now() + timeout;
+  for (;;) {
+    const rd_kafka_metadata_t* got = nullptr;
+    // The answer is nobody's business: it is asked for as librdkafka connects to nobody else.
+    if (rd_kafka_metadata(handle_, 0, nullptr, &got, ToMillis(kLook)) ==
+        RD_KAFKA_RESP_ERR_NO_ERROR) {
+      rd_kafka_metadata_destroy(got);
+    }
+    if (char* const id = rd_kafka_clusterid(handle_, 0); id != nullptr) {
+      std::string copy = id;
+      rd_kafka_mem_free(handle_, id);
+      return copy;
+    }
+    if (stop.stop_requested()) return absl::CancelledError("the Kafka cluster");
+    if (absl::Now() >= end) return Explained(RD_KAFKA_RESP_ERR__TIMED_OUT, "the Kafka cluster");
+    Poll(kLook);
+  }
+}
+
+absl::StatusOr<std::map<std::string, int>> Client::CountPartitions(std::string_view topic,
+                                                                   absl::Duration timeout,
+                                                                   std::stop_token stop) const {
+  const std::string what = topic.empty() ? std::string("the Kafka cluster")
+                                         : absl::StrCat("Kafka topic ", ToAbsl(topic));
+  Owned<rd_kafka_topic_t> handle;
+  if (!topic.empty()) {
+    CORDWOOD_ASSIGN_OR_RETURN(handle, OpenTopic(topic));
+  }
+  Owned<const rd_kafka_metadata_t> metadata;
+  CORDWOOD_RETURN_IF_ERROR(Ask(what, timeout, stop, [&](int millis) {
+    const rd_kafka_metadata_t* got = nullptr;
+    const auto error =
+        rd_kafka_metadata(handle_, handle == nullptr ? 1 : 0, handle.get(), &got, millis);
+    metadata.reset(got);
+    return error;
+  }));
+  std::map<std::string, int> counts;
+  for (int i = 0; i < metadata->topic_cnt; ++i) {
+    const rd_kafka_metadata_topic_t& one = metadata->topics[i];
+    if (!topic.empty()) CORDWOOD_RETURN_IF_ERROR(StatusOf(one.err, what));
+    if (one.err == RD_KAFKA_RESP_ERR_NO_ERROR) counts[one.topic] = one.partition_cnt;
+  }
+  if (!topic.empty() && counts.size() != 1) {
+    return absl::UnavailableError(absl::StrCat(what, ": no answer"));
+  }
+  return counts;
 }
 
 absl::StatusOr<Client::Ends> Client::EndsOf(std::string_view topic, int partition,
-                                            absl::Duration timeout) const {
+                                            absl::Duration timeout, std::stop_token stop) const {
   Ends ends;
+  const std::string name(topic);
   CORDWOOD_RETURN_IF_ERROR(
-      Explained(rd_kafka_query_watermark_offsets(handle_, std::string(topic).c_str(), partition,
-                                                 &ends.low, &ends.high, ToMillis(timeout)),
-                absl::StrCat("Kafka partition ", ToAbsl(topic), "-", partition)));
+      Ask(absl::StrCat("Kafka partition ", name, "-", partition), timeout, stop, [&](int millis) {
+        return rd_kafka_query_watermark_offsets(handle_, name.c_str(), partition, &ends.low,
+                                                &ends.high, millis);
+      }));
   return ends;
 }
 

@@ -12,10 +12,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <string_view>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -74,19 +76,31 @@ class Client {
   // Delivery reports and errors, for so long at most.
   void Poll(absl::Duration timeout) const { rd_kafka_poll(handle_, ToMillis(timeout)); }
   absl::StatusOr<Owned<rd_kafka_topic_t>> OpenTopic(std::string_view name) const;
-  // kNotFound: there is no such topic.
-  absl::StatusOr<int> CountPartitions(std::string_view topic, absl::Duration timeout) const;
+
+  // Questions. kCancelled: it was stopped, which is looked at several times a second.
+  //
+  // Waits for the cluster to say its id, which it does once and for all.
+  absl::StatusOr<std::string> ClusterId(absl::Duration timeout, std::stop_token stop = {}) const;
+  // By name, and how many partitions each has. Empty `topic`: all that there are. kNotFound: there
+  // is no such topic.
+  absl::StatusOr<std::map<std::string, int>> CountPartitions(std::string_view topic,
+                                                             absl::Duration timeout,
+                                                             std::stop_token stop = {}) const;
   struct Ends {
     std::int64_t low = 0, high = 0;
   };
   // With isolation.level=read_uncommitted in `ours`: with transactions that are open.
-  absl::StatusOr<Ends> EndsOf(std::string_view topic, int partition, absl::Duration timeout) const;
+  absl::StatusOr<Ends> EndsOf(std::string_view topic, int partition, absl::Duration timeout,
+                              std::stop_token stop = {}) const;
 
  private:
   explicit Client(const ClusterOptions& cluster) : cluster_(cluster) {}
   static Client& Of(void* opaque) { return *static_cast<Client*>(opaque); }
   static void OnLog(const rd_kafka_t* handle, int level, const char* facility, const char* text);
   static void OnError(rd_kafka_t* handle, int code, const char* reason, void* opaque);
+  // Asks until there is an answer, an error other than that there was none, or the time is over.
+  absl::Status Ask(std::string_view what, absl::Duration timeout, std::stop_token stop,
+                   absl::FunctionRef<rd_kafka_resp_err_t(int millis)> ask) const;
   // As StatusOf, with what librdkafka told of meanwhile: why nobody answers.
   absl::Status Explained(rd_kafka_resp_err_t error, std::string_view what) const;
 

@@ -54,7 +54,8 @@ absl::StatusOr<ClusterTopic> DescribeTopic(const ClusterOptions& cluster, std::s
   CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<Client> client,
                             Client::Open(RD_KAFKA_CONSUMER, cluster, {}));
   ClusterTopic topic;
-  CORDWOOD_ASSIGN_OR_RETURN(topic.partitions, client->CountPartitions(name, timeout));
+  CORDWOOD_ASSIGN_OR_RETURN(const auto counts, client->CountPartitions(name, timeout));
+  topic.partitions = counts.begin()->second;
 
   const std::string what = absl::StrCat("settings of Kafka topic ", ToAbsl(name));
   const Owned<rd_kafka_ConfigResource_t> resource(
@@ -77,6 +78,13 @@ absl::StatusOr<ClusterTopic> DescribeTopic(const ClusterOptions& cluster, std::s
     topic.properties[rd_kafka_ConfigEntry_name(entries[i])] = value == nullptr ? "" : value;
   }
   return topic;
+}
+
+absl::StatusOr<std::map<std::string, int>> ListTopics(const ClusterOptions& cluster,
+                                                      absl::Duration timeout) {
+  CORDWOOD_ASSIGN_OR_RETURN(const std::unique_ptr<Client> client,
+                            Client::Open(RD_KAFKA_CONSUMER, cluster, {}));
+  return client->CountPartitions("", timeout);
 }
 
 absl::Status CreateTopic(const ClusterOptions& cluster, std::string_view name,

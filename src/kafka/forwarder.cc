@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "cordwood/status_macros.h"
@@ -19,9 +18,6 @@ namespace {
 
 // How often it looks for new topics that a pattern fits.
 constexpr absl::Duration kLookForTopics = absl::Seconds(1);
-
-constexpr char kTimeoutProperty[] = "transaction.timeout.ms";
-constexpr std::int64_t kTimeoutMillis = 60'000;  // librdkafka's default
 
 absl::Status Check(const ForwarderOptions& options) {
   if (options.routes.empty()) {
@@ -41,16 +37,13 @@ absl::Status Check(const ForwarderOptions& options) {
     return absl::InvalidArgumentError("ForwarderOptions::transaction_records_max: less than 1");
   }
   // Else the cluster would end each of them before it is committed.
-  const auto it = options.cluster.properties.find(kTimeoutProperty);
-  std::int64_t millis = kTimeoutMillis;
-  if (it != options.cluster.properties.end() && !absl::SimpleAtoi(it->second, &millis)) {
-    return absl::InvalidArgumentError(absl::StrCat("property ", kTimeoutProperty, ": no number"));
-  }
-  if (options.transaction_time < absl::ZeroDuration() ||
-      options.transaction_time > absl::Milliseconds(millis) / 2) {
+  CORDWOOD_ASSIGN_OR_RETURN(const absl::Duration timeout,
+                            internal::TransactionTimeout(options.cluster));
+  if (options.transaction_time < absl::ZeroDuration() || options.transaction_time > timeout / 2) {
     return absl::InvalidArgumentError(absl::StrCat(
         "ForwarderOptions::transaction_time: ", absl::FormatDuration(options.transaction_time),
-        " is not from 0 to half of ", kTimeoutProperty, ", which is ", millis));
+        " is not from 0 to half of transaction.timeout.ms, which is ",
+        absl::FormatDuration(timeout)));
   }
   return cordwood::internal::ValidateName("group", options.group);
 }

@@ -12,24 +12,15 @@
 #include "cordwood/partitioner.h"
 #include "cordwood/status_macros.h"
 #include "kafka/lanes.h"
-#include "kafka/topic_reader.h"
 
 namespace cordwood::kafka::internal {
 namespace {
 
 // How long a Poll with nothing open sleeps before other things are looked at.
 constexpr absl::Duration kIdle = absl::Milliseconds(250);
-// For one question to the cluster; who asks tries again.
-constexpr absl::Duration kAnswer = absl::Seconds(5);
-// How often a topic that is not there is asked for.
-constexpr int kLooks = 5;
+constexpr int kPollMax = 2000;
+constexpr absl::Duration kBehindTime = absl::Seconds(1);
 constexpr int kCommitsForAll = 64;
-// Kafka's limit counts what it stores with a record, and the header that is added.
-constexpr std::int64_t kRoomBytes = 1024;
-
-constexpr char kWasMadeAnew[] =
-    " committed last: it was made anew, or the cluster has lost records. Reset the group's "
-    "offsets to what is to be forwarded (again)";
 
 std::int64_t BytesIn(const RecordView& record) {
   return static_cast<std::int64_t>(record.key().value_or("").size() +
@@ -37,6 +28,10 @@ std::int64_t BytesIn(const RecordView& record) {
 }
 
 }  // namespace
+
+absl::Duration TransactionTimeMax(absl::Duration time, bool is_behind, absl::Duration timeout) {
+  return is_behind ? std::max(time, std::min(kBehindTime, timeout / 2)) : time;
+}
 
 ForwarderLane::ForwarderLane(const Broker& broker, const Topic& topic, const std::string& target,
                              Partitioning partitioning, const ForwarderOptions& options)
@@ -46,6 +41,7 @@ ForwarderLane::ForwarderLane(const Broker& broker, const Topic& topic, const std
       target_(target),
       partitioning_(partitioning),
       options_(options),
+      timeout_(TransactionTimeout(options.cluster).value_or(absl::ZeroDuration())),
       records_max_(options.transaction_records_max) {
   progress_.topic = std::string(topic.name());
   progress_.target = target;
@@ -59,6 +55,10 @@ absl::Status ForwarderLane::Run(std::stop_token stop, bool to_end) {
   out_.reset();
   sent_.clear();
   consumer_.reset();
+  {
+    absl::MutexLock lock(&mutex_);
+    progress_.in_flight = 0;
+  }
   if (!absl::IsNotFound(topic_.status())) return status;
   // Release: pairs with is_over(); who sees it may destroy this.
   is_over_.store(true, std::memory_order_release);
@@ -74,7 +74,7 @@ absl::Status ForwarderLane::Join() {
            .on_assigned = changed,
            .on_revoked = changed,
            .on_lost = changed,
-           .max_poll_records = 2000,
+           .max_poll_records = kPollMax,
            .read_up_to = ReadUpTo::kDurable,
            // Static, as there is only one of it at a time. Its place is not kept.
            .group_instance_id = absl::StrCat("kafka-forwarder.", ToAbsl(topic_.name())),
@@ -96,7 +96,18 @@ absl::Status ForwarderLane::HoldRetention() {
     groups.push_back(options_.group);
     for (const std::string& group : groups) absl::StrAppend(&list, list.empty() ? "" : ",", group);
     CORDWOOD_RETURN_IF_ERROR(broker_.AlterTopic(topic_.name(), {{"retain.for.groups", list}}));
+    has_held_ = true;
   }
+}
+
+// Of a group that never gets anywhere the log would be held for ever.
+absl::Status ForwarderLane::ReleaseRetention() {
+  if (!std::exchange(has_held_, false)) return absl::OkStatus();
+  std::string list;
+  for (const std::string& group : topic_.config().retain_for_groups) {
+    if (group != options_.group) absl::StrAppend(&list, list.empty() ? "" : ",", group);
+  }
+  return broker_.AlterTopic(topic_.name(), {{"retain.for.groups", list}});
 }
 
 absl::Status ForwarderLane::WaitForAssignment(std::stop_token stop) {
@@ -126,8 +137,7 @@ absl::Status ForwarderLane::Work(std::stop_token stop, bool to_end) {
   CORDWOOD_RETURN_IF_ERROR(Restart(stop));
   while (!stop.stop_requested()) {
     if (assignment_changed_) return absl::AbortedError("the partitions have changed");
-    const absl::Duration wait =
-        sent_.empty() ? kIdle : absl::Nanoseconds(finish_by_ns_ - os::MonotonicNanos());
+    const absl::Duration wait = TimeLeft();
     const bool is_at_end = to_end && HasReached(ends);
     if (sent_.empty() && is_at_end) return absl::OkStatus();
     if (!sent_.empty() &&
@@ -142,6 +152,7 @@ absl::Status ForwarderLane::Work(std::stop_token stop, bool to_end) {
       absl::MutexLock lock(&mutex_);
       progress_.gaps += gap.to - gap.from;
     }
+    is_behind_ = batch.size() >= static_cast<std::size_t>(kPollMax);
     if (!batch.empty()) {
       CORDWOOD_RETURN_IF_ERROR(Take(std::move(batch), stop));
     } else if (!batch.gaps().empty() && sent_.empty()) {
@@ -152,179 +163,17 @@ absl::Status ForwarderLane::Work(std::stop_token stop, bool to_end) {
   return sent_.empty() ? absl::OkStatus() : FinishTransaction(stop);
 }
 
-// ---- Beginning anew
-
-absl::Status ForwarderLane::Restart(std::stop_token stop) {
-  out_.reset();
-  sent_.clear();
-  sent_records_ = 0;
-  sent_bytes_ = 0;
-  assignment_changed_ = false;
-  // Is the target there? Asked by a handle that makes no topic by asking.
-  CORDWOOD_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Client> probe,
-      Client::Open(RD_KAFKA_CONSUMER, options_.cluster, {{"isolation.level", "read_uncommitted"}}));
-  CORDWOOD_RETURN_IF_ERROR(CheckTarget(*probe));
-  // From here on nobody else adds to the target: what is read back stays true.
-  const std::string id = absl::StrCat("cordwood.", options_.group, ".", topic_id_);
-  CORDWOOD_ASSIGN_OR_RETURN(out_, Transactions::Open(
-                                      options_.cluster, id, target_,
-                                      [this](const std::string& error) { OnError(error); }, stop));
-  CORDWOOD_ASSIGN_OR_RETURN(auto marks, ReadMarks());
-  CORDWOOD_RETURN_IF_ERROR(ReadBack(*probe, marks, stop));
-  committed_.clear();
-  for (const auto& [partition, mark] : marks) {
-    CORDWOOD_RETURN_IF_ERROR(consumer_->Seek(Here(partition), mark.next));
-  }
-  return CommitHere();
-}
-
-absl::Status ForwarderLane::CheckTarget(const Client& probe) {
-  absl::StatusOr<int> count = probe.CountPartitions(target_, kAnswer);
-  if (absl::IsNotFound(count.status()) && options_.create_topics) {
-    TopicConfig config = topic_.config();
-    config.timestamp_type = TimestampType::kCreateTime;  // which the record brings along
-    config.max_message_bytes += kRoomBytes;
-    const absl::Status made =
-        CreateTopic(options_.cluster, target_, config, options_.replication_factor, kAnswer);
-    if (!made.ok() && !absl::IsAlreadyExists(made)) return made;
-  }
-  // Its making is known to one server of the cluster earlier than to another.
-  for (int i = 0; i < kLooks && absl::IsNotFound(count.status()); ++i) {
-    if (i > 0) probe.Poll(kIdle);
-    count = probe.CountPartitions(target_, kAnswer);
-  }
-  CORDWOOD_RETURN_IF_ERROR(count.status());
-  target_partitions_ = *count;
-  if (partitioning_ == Partitioning::kSame && *count != topic_.partition_count()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("topic ", ToAbsl(topic_.name()), " has ", topic_.partition_count(),
-                     " partitions, Kafka topic ", target_, " has ", *count,
-                     ": make them equal, or set Route::partitioning to spread the keys anew"));
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::map<int, ForwarderLane::Mark>> ForwarderLane::ReadMarks() const {
-  std::map<int, Mark> marks;
-  for (const int p : Partitions()) {
-    CORDWOOD_ASSIGN_OR_RETURN(const std::optional<Offset> committed, consumer_->committed(Here(p)));
-    // Not the position: the Poll that brought the partitions has given records already.
-    marks[p].next = committed.value_or(topic_.partition(p).start_offset());
-  }
-  const absl::StatusOr<GroupDescription> group = broker_.DescribeGroup(options_.group);
-  CORDWOOD_RETURN_IF_ERROR(group.status());
-  for (const PartitionProgress& progress : group->partitions) {
-    const auto mark = marks.find(progress.partition);
-    if (progress.topic != topic_.name() || mark == marks.end()) continue;
-    if (progress.committed == mark->second.next) mark->second.ends = ParseEnds(progress.metadata);
-  }
-  return marks;
-}
-
-absl::Status ForwarderLane::ReadBack(const Client& probe, std::map<int, Mark>& marks,
-                                     std::stop_token stop) {
-  // From where on each target partition is to be read: the lowest place that a mark names.
-  Ends from;
-  for (const auto& [partition, mark] : marks) {
-    if (!mark.ends) continue;
-    for (const auto& [target, end] : *mark.ends) {
-      const auto [it, is_new] = from.emplace(target, end);
-      if (!is_new) it->second = std::min(it->second, end);
-    }
-  }
-  if (!from.empty() && from.rbegin()->first >= target_partitions_) {
-    return absl::DataLossError(absl::StrCat("Kafka topic ", target_, " has ", target_partitions_,
-                                            " partitions, and had more than ", from.rbegin()->first,
-                                            " when group ", options_.group, kWasMadeAnew));
-  }
-  ends_.clear();
-  Ends unread;
-  CORDWOOD_ASSIGN_OR_RETURN(TopicReader reader, TopicReader::Open(options_.cluster, target_));
-  for (int target = 0; target < target_partitions_; ++target) {
-    CORDWOOD_ASSIGN_OR_RETURN(const Client::Ends now, probe.EndsOf(target_, target, kAnswer));
-    ends_[target] = now.high;
-    const auto it = from.find(target);
-    if (it == from.end()) continue;
-    if (it->second > now.high) {
-      return absl::DataLossError(absl::StrCat("Kafka partition ", target_, "-", target, " ends at ",
-                                              now.high, ", and ended at ", it->second,
-                                              " when group ", options_.group, kWasMadeAnew));
-    }
-    const std::int64_t begin = std::max(it->second, now.low);
-    if (begin >= now.high) continue;
-    unread[target] = now.high;
-    CORDWOOD_RETURN_IF_ERROR(reader.Start(target, begin));
-  }
-  std::map<int, Offset> arrived;  // the last of each source partition
-  while (!unread.empty()) {
-    if (stop.stop_requested()) return absl::CancelledError(target_);
-    const Owned<rd_kafka_message_t> message = reader.Next(kIdle);
-    if (message == nullptr) continue;
-    const bool is_end = message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF;
-    if (!is_end) {
-      CORDWOOD_RETURN_IF_ERROR(StatusOf(message->err, absl::StrCat("reading back ", target_)));
-    }
-    // An end that comes earlier than `unread` says has an open transaction of somebody else's
-    // behind it: wait for that.
-    const auto last = unread.find(message->partition);
-    if (last != unread.end() && message->offset + (is_end ? 0 : 1) >= last->second) {
-      reader.Stop(message->partition);
-      unread.erase(last);
-    }
-    if (is_end) continue;
-    const std::optional<Source> source = SourceIn(*message, kForwardedHeader);
-    if (!source || source->origin != topic_id_) continue;
-    const auto mark = marks.find(source->partition);
-    if (mark == marks.end() || !mark->second.ends || source->offset < mark->second.next) continue;
-    CORDWOOD_RETURN_IF_ERROR(CheckArrived(*message, *source));
-    const auto [it, is_new] = arrived.emplace(source->partition, source->offset);
-    if (!is_new) it->second = std::max(it->second, source->offset);
-  }
-  // A transaction arrives whole: what is below its last record is in the cluster as well.
-  for (const auto& [partition, last] : arrived) marks[partition].next = last + 1;
-  return absl::OkStatus();
-}
-
-// A record under an offset of ours is the one that we have there. It is another one if the log was
-// put back to an older state, and went on from there.
-absl::Status ForwarderLane::CheckArrived(const rd_kafka_message_t& message,
-                                         const Source& source) const {
-  const Partition log = topic_.partition(source.partition);
-  const std::string what = absl::StrCat(
-      "Kafka partition ", target_, "-", message.partition, " has at ", message.offset,
-      " a record of ", ToAbsl(topic_.name()), "-", source.partition, " at offset ", source.offset);
-  const std::string way_out =
-      ": the log was put back to an older state. Reset the offsets of the group to what is to be "
-      "forwarded, or begin with a new topic";
-  if (source.offset >= log.end_offset()) {
-    return absl::DataLossError(
-        absl::StrCat(what, ", where the log ends at ", log.end_offset(), way_out));
-  }
-  if (source.offset < log.start_offset()) return absl::OkStatus();
-  CORDWOOD_ASSIGN_OR_RETURN(PartitionReader reader, log.Read(source.offset));
-  for (const RecordView& record : reader) {
-    if (record.offset() != source.offset) break;  // compaction has taken it
-    if (record.key() != BytesOf(message.key, message.key_len) ||
-        record.value() != BytesOf(message.payload, message.len)) {
-      return absl::DataLossError(
-          absl::StrCat(what, ", and the log has another one there", way_out));
-    }
-    break;
-  }
-  return reader.status();
-}
-
 // ---- A transaction
 
 absl::Status ForwarderLane::Take(RecordBatch batch, std::stop_token stop) {
   if (sent_.empty()) {
     CORDWOOD_RETURN_IF_ERROR(out_->Begin());
-    finish_by_ns_ = os::MonotonicNanos() + absl::ToInt64Nanoseconds(options_.transaction_time);
+    began_ns_ = os::MonotonicNanos();
   }
   sent_.push_back(std::move(batch));
   std::set<int> cut;  // partitions of which the rest waits for the next transaction
   absl::Status status;
+  std::string source = topic_id_;  // as SourceOf, with no allocation for each
   for (const RecordView& record : sent_.back()) {
     if (!status.ok() || sent_records_ >= records_max_) {
       if (!cut.insert(record.partition()).second) continue;
@@ -333,9 +182,12 @@ absl::Status ForwarderLane::Take(RecordBatch batch, std::stop_token stop) {
     }
     ++sent_records_;
     sent_bytes_ += BytesIn(record);
-    status = out_->Send(record, TargetOf(record), SourceOf(record), stop);
+    source.resize(topic_id_.size());
+    absl::StrAppend(&source, "/", record.partition(), "/", record.offset());
+    status = out_->Send(record, TargetOf(record), source, stop);
   }
   out_->Serve();
+  CountSent();
   // One that fails is found out about, and told of, at its end.
   return status.ok() || absl::IsCancelled(status) ? status : FinishTransaction(stop);
 }
@@ -345,6 +197,7 @@ absl::Status ForwarderLane::FinishTransaction(std::stop_token stop) {
   if (out_->failures().empty()) {
     status = out_->Finish(stop);
   }
+  CountSent();
   if (status.ok() && out_->failures().empty()) {
     for (const auto& [target, end] : out_->ends()) ends_[target] = std::max(ends_[target], end);
     CORDWOOD_RETURN_IF_ERROR(CommitHere());
@@ -353,7 +206,9 @@ absl::Status ForwarderLane::FinishTransaction(std::stop_token stop) {
     progress_.records += sent_records_;
     progress_.bytes += sent_bytes_;
     ++progress_.transactions;
+    progress_.in_flight = 0;
     progress_.last_error.clear();
+    IsThere();
     sent_.clear();
     sent_records_ = 0;
     sent_bytes_ = 0;
@@ -380,7 +235,12 @@ absl::Status ForwarderLane::FinishTransaction(std::stop_token stop) {
     return absl::UnavailableError(absl::StrCat("Kafka topic ", target_, " refuses one of ",
                                                sent_records_, " records: ", reason));
   }
+  {
+    absl::MutexLock lock(&mutex_);
+    ++progress_.refused;
+  }
   CORDWOOD_RETURN_IF_ERROR(SetAside(*sent_.back().begin(), reason));
+  sent_records_ = 0;  // it is not tried again
   CORDWOOD_RETURN_IF_ERROR(CommitHere());
   is_narrowing_ = true;
   return absl::AbortedError(
@@ -410,11 +270,18 @@ absl::Status ForwarderLane::CommitHere() {
     // The last one makes the texts of all durable.
     const Durability durability = --left == 0 ? Durability::kDurable : Durability::kPublished;
     CORDWOOD_RETURN_IF_ERROR(consumer_->Commit(
-        {{where, offset}}, {.durability = durability, .metadata = FormatEnds(ends)}));
+        {{where, offset}},
+        {.durability = durability, .metadata = FormatReached({.target = place_, .ends = ends})}));
   }
   absl::MutexLock lock(&mutex_);
   reached_ = committed_;
   return absl::OkStatus();
+}
+
+absl::Status ForwarderLane::WithdrawMarks() {
+  std::map<TopicPartition, Offset> all;
+  for (const auto& [partition, offset] : committed_) all.emplace(Here(partition), offset);
+  return consumer_->Commit(all, {.durability = Durability::kDurable});
 }
 
 // Twice in the dead-letter topic only if the process ends between here and the commit, and others
@@ -452,6 +319,12 @@ absl::Status ForwarderLane::SetAside(const RecordView& record, const std::string
 
 // ---- Small things
 
+absl::Duration ForwarderLane::TimeLeft() const {
+  if (sent_.empty()) return kIdle;
+  return TransactionTimeMax(options_.transaction_time, is_behind_, timeout_) -
+         absl::Nanoseconds(os::MonotonicNanos() - began_ns_);
+}
+
 bool ForwarderLane::HasReached(const std::map<int, Offset>& ends) const {
   for (const auto& [partition, end] : ends) {
     const absl::StatusOr<Offset> position = consumer_->position(Here(partition));
@@ -469,10 +342,6 @@ int ForwarderLane::TargetOf(const RecordView& record) const {
   return record.partition() % target_partitions_;
 }
 
-std::string ForwarderLane::SourceOf(const RecordView& record) const {
-  return FormatSource({topic_id_, record.partition(), record.offset()});
-}
-
 std::vector<int> ForwarderLane::Partitions() const {
   std::vector<int> partitions;
   for (const TopicPartition& where : consumer_->assignment()) {
@@ -486,12 +355,26 @@ void ForwarderLane::OnError(const std::string& error) {
   if (out_ != nullptr && sent_.empty()) return;
   absl::MutexLock lock(&mutex_);
   progress_.last_error = error;
+  if (away_since_ns_ == 0) away_since_ns_ = os::MonotonicNanos();
+}
+
+void ForwarderLane::IsThere() {
+  if (away_since_ns_ == 0) return;
+  progress_.away += absl::Nanoseconds(os::MonotonicNanos() - std::exchange(away_since_ns_, 0));
+}
+
+void ForwarderLane::CountSent() {
+  absl::MutexLock lock(&mutex_);
+  progress_.in_flight = sent_records_;
+  progress_.delivered = delivered_before_ + out_->delivered();
 }
 
 bool ForwarderLane::Note(const absl::Status& error) {
   absl::MutexLock lock(&mutex_);
   ++progress_.restarts;
   progress_.last_error = std::string(error.message());
+  const bool is_away = absl::IsUnavailable(error) || absl::IsDeadlineExceeded(error);
+  if (is_away && !is_narrowing_ && away_since_ns_ == 0) away_since_ns_ = os::MonotonicNanos();
   const bool has_committed =
       std::exchange(noted_, progress_.transactions) != progress_.transactions;
   return std::exchange(is_narrowing_, false) || has_committed;
@@ -504,7 +387,12 @@ ForwardedTopic ForwarderLane::progress() const {
     const Partition log = topic_.partition(p);
     const auto reached = reached_.find(p);
     const Offset from = reached == reached_.end() ? log.start_offset() : reached->second;
-    progress.lag += std::max<std::int64_t>(log.end_offset() - from, 0);
+    const std::int64_t lag = std::max<std::int64_t>(log.end_offset() - from, 0);
+    progress.partitions.push_back({.partition = p, .next = from, .lag = lag});
+    progress.lag += lag;
+  }
+  if (away_since_ns_ != 0) {
+    progress.away += absl::Nanoseconds(os::MonotonicNanos() - away_since_ns_);
   }
   return progress;
 }

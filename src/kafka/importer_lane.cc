@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "cordwood/os/clock.h"
 #include "cordwood/partitioner.h"
 #include "cordwood/status_macros.h"
 #include "kafka/lanes.h"
@@ -81,12 +82,7 @@ ImporterLane::ImporterLane(const Broker& broker, const ImportRoute& route,
 absl::Status ImporterLane::Run(std::stop_token stop, bool to_end) {
   const absl::Status status = TryForEver(
       stop, [&] { return Work(stop, to_end); },
-      [&](const absl::Status& error) {
-        absl::MutexLock lock(&mutex_);
-        ++progress_.restarts;
-        progress_.last_error = std::string(error.message());
-        return std::exchange(noted_, progress_.records) != progress_.records;
-      });
+      [&](const absl::Status& error) { return Note(error); });
   reader_.reset();
   return status;
 }
@@ -95,13 +91,15 @@ absl::Status ImporterLane::Work(std::stop_token stop, bool to_end) {
   CORDWOOD_ASSIGN_OR_RETURN(
       const std::unique_ptr<Client> probe,
       Client::Open(RD_KAFKA_CONSUMER, options_.cluster, {{"isolation.level", "read_committed"}}));
-  CORDWOOD_RETURN_IF_ERROR(OpenTopics(*probe));
+  CORDWOOD_RETURN_IF_ERROR(OpenTopics(*probe, stop));
   CORDWOOD_RETURN_IF_ERROR(ReadMarks());
-  CORDWOOD_RETURN_IF_ERROR(StartReading(*probe));
+  CORDWOOD_RETURN_IF_ERROR(StartReading(*probe, stop));
+  CountLag();
   Ends ends;
   if (to_end) {
     for (int p = 0; p < partitions_; ++p) {
-      CORDWOOD_ASSIGN_OR_RETURN(const Client::Ends now, probe->EndsOf(route_.topic, p, kAnswer));
+      CORDWOOD_ASSIGN_OR_RETURN(const Client::Ends now,
+                                probe->EndsOf(route_.topic, p, kAnswer, stop));
       ends[p] = now.high;
     }
   }
@@ -124,6 +122,7 @@ absl::Status ImporterLane::Work(std::stop_token stop, bool to_end) {
       messages.push_back(std::move(message));
     }
     CORDWOOD_RETURN_IF_ERROR(Take(std::move(messages)));
+    CountLag();
     const bool is_at_end = to_end && HasReached(ends);
     if (!is_committed_ && (bytes == 0 || is_at_end || absl::Now() >= commit_by)) {
       CORDWOOD_RETURN_IF_ERROR(Commit());
@@ -136,12 +135,11 @@ absl::Status ImporterLane::Work(std::stop_token stop, bool to_end) {
 
 // ---- Where to go on
 
-absl::Status ImporterLane::OpenTopics(const Client& probe) {
-  CORDWOOD_ASSIGN_OR_RETURN(partitions_, probe.CountPartitions(route_.topic, kAnswer));
-  char* const id = rd_kafka_clusterid(probe.get(), ToMillis(kAnswer));
-  if (id == nullptr) return absl::UnavailableError("the Kafka cluster does not say its id");
-  origin_ = absl::StrCat(id, "/", route_.topic);
-  rd_kafka_mem_free(probe.get(), id);
+absl::Status ImporterLane::OpenTopics(const Client& probe, std::stop_token stop) {
+  CORDWOOD_ASSIGN_OR_RETURN(const std::string cluster_id, probe.ClusterId(kAnswer, stop));
+  CORDWOOD_ASSIGN_OR_RETURN(const auto counts, probe.CountPartitions(route_.topic, kAnswer, stop));
+  partitions_ = counts.begin()->second;
+  origin_ = absl::StrCat(cluster_id, "/", route_.topic);
 
   absl::StatusOr<Topic> topic = broker_.OpenTopic(target_);
   if (absl::IsNotFound(topic.status()) && options_.create_topics) {
@@ -212,8 +210,9 @@ absl::Status ImporterLane::LookBack(Here& here, Offset from) {
   return reader.status();
 }
 
-absl::Status ImporterLane::StartReading(const Client& probe) {
+absl::Status ImporterLane::StartReading(const Client& probe, std::stop_token stop) {
   next_.clear();
+  seen_.clear();
   CORDWOOD_ASSIGN_OR_RETURN(TopicReader reader, TopicReader::Open(options_.cluster, route_.topic));
   for (int p = 0; p < partitions_; ++p) {
     // The lowest that any local partition that could have records of it may lack.
@@ -225,7 +224,8 @@ absl::Status ImporterLane::StartReading(const Client& probe) {
       lowest = std::min(lowest.value_or(floor), floor);
     }
     std::int64_t next = lowest.value_or(0);
-    CORDWOOD_ASSIGN_OR_RETURN(const Client::Ends now, probe.EndsOf(route_.topic, p, kAnswer));
+    CORDWOOD_ASSIGN_OR_RETURN(const Client::Ends now, probe.EndsOf(route_.topic, p, kAnswer, stop));
+    seen_[p] = now.high;
     if (next > now.high) {
       return absl::DataLossError(absl::StrCat(
           "Kafka partition ", route_.topic, "-", p, " ends at ", now.high, ", and ", next,
@@ -359,9 +359,45 @@ absl::Status ImporterLane::Commit() {
   return absl::OkStatus();
 }
 
+// ---- Progress
+
+bool ImporterLane::Note(const absl::Status& error) {
+  absl::MutexLock lock(&mutex_);
+  ++progress_.restarts;
+  progress_.last_error = std::string(error.message());
+  const bool is_away = absl::IsUnavailable(error) || absl::IsDeadlineExceeded(error);
+  if (is_away && away_since_ns_ == 0) away_since_ns_ = os::MonotonicNanos();
+  return std::exchange(noted_, progress_.records) != progress_.records;
+}
+
+void ImporterLane::CountLag() {
+  std::vector<ImportedPartition> partitions;
+  std::int64_t all = 0;
+  for (const auto& [p, next] : next_) {
+    // What came with the last records; it asks nobody.
+    std::int64_t low = 0, high = 0;
+    if (rd_kafka_get_watermark_offsets(reader_->client().get(), route_.topic.c_str(), p, &low,
+                                       &high) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+      seen_[p] = std::max(seen_[p], high);
+    }
+    const std::int64_t lag = std::max<std::int64_t>(seen_[p] - next, 0);
+    partitions.push_back({.partition = p, .next = next, .lag = lag});
+    all += lag;
+  }
+  absl::MutexLock lock(&mutex_);
+  progress_.partitions = std::move(partitions);
+  progress_.lag = all;
+  if (away_since_ns_ == 0) return;
+  progress_.away += absl::Nanoseconds(os::MonotonicNanos() - std::exchange(away_since_ns_, 0));
+}
+
 ImportedTopic ImporterLane::progress() const {
   absl::MutexLock lock(&mutex_);
-  return progress_;
+  ImportedTopic progress = progress_;
+  if (away_since_ns_ != 0) {
+    progress.away += absl::Nanoseconds(os::MonotonicNanos() - away_since_ns_);
+  }
+  return progress;
 }
 
 }  // namespace cordwood::kafka::internal

@@ -45,11 +45,11 @@ class ImporterLane {
 
   // Until stopped, caught up, or an error; those that pass are for Run to try again.
   absl::Status Work(std::stop_token stop, bool to_end);
-  absl::Status OpenTopics(const Client& probe);
+  absl::Status OpenTopics(const Client& probe, std::stop_token stop);
   absl::Status ReadMarks();
   // Looks at what was appended since `from`, by whomever.
   absl::Status LookBack(Here& here, Offset from);
-  absl::Status StartReading(const Client& probe);
+  absl::Status StartReading(const Client& probe, std::stop_token stop);
   // kDataLoss: the cluster's record is not the one that was imported from its place.
   absl::Status CheckLast(const rd_kafka_message_t& message);
   bool HasReached(const Ends& ends) const;
@@ -58,6 +58,9 @@ class ImporterLane {
   absl::Status AppendTo(Here& here, std::vector<const rd_kafka_message_t*> messages);
   absl::Status Commit();
   int TargetOf(const rd_kafka_message_t& message) const;
+  // True: there was progress since the last one, so the next try need not wait for long.
+  bool Note(const absl::Status& error);
+  void CountLag();
 
   const Broker broker_;
   const ImportRoute route_;
@@ -76,11 +79,13 @@ class ImporterLane {
   std::map<int, Last> last_ = {};
   std::optional<TopicReader> reader_ = {};
   Ends next_ = {};            // to be read, of each of the cluster's partitions
+  Ends seen_ = {};            // their ends, as the cluster told of them last
   bool is_committed_ = true;  // what is here
 
   mutable absl::Mutex mutex_;
   ImportedTopic progress_ ABSL_GUARDED_BY(mutex_);
-  std::int64_t noted_ ABSL_GUARDED_BY(mutex_) = 0;  // records, at the last error
+  std::int64_t noted_ ABSL_GUARDED_BY(mutex_) = 0;          // records, at the last error
+  std::int64_t away_since_ns_ ABSL_GUARDED_BY(mutex_) = 0;  // 0: it is there
 };
 
 }  // namespace cordwood::kafka::internal

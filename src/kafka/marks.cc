@@ -12,6 +12,7 @@ namespace cordwood::kafka::internal {
 namespace {
 
 constexpr std::string_view kEndsWord = "ends";
+constexpr std::string_view kToWord = "to ";
 
 template <class Number>
 std::optional<Number> ParseNumber(std::string_view text) {
@@ -60,6 +61,21 @@ std::optional<Ends> ParseEnds(std::string_view text) {
     ends[*partition] = *end;
   }
   return ends;
+}
+
+std::string FormatReached(const Reached& reached) {
+  return absl::StrCat(absl::string_view(kToWord.data(), kToWord.size()), reached.target, " ",
+                      FormatEnds(reached.ends));
+}
+
+std::optional<Reached> ParseReached(std::string_view text) {
+  if (!text.starts_with(kToWord)) return std::nullopt;
+  text.remove_prefix(kToWord.size());
+  const std::size_t space = text.find(' ');
+  if (space == 0 || space == std::string_view::npos) return std::nullopt;
+  std::optional<Ends> ends = ParseEnds(text.substr(space + 1));
+  if (!ends) return std::nullopt;
+  return Reached{std::string(text.substr(0, space)), *std::move(ends)};
 }
 
 }  // namespace cordwood::kafka::internal

@@ -33,6 +33,17 @@ using Ends = std::map<int, std::int64_t>;
 std::string FormatEnds(const Ends& ends);
 std::optional<Ends> ParseEnds(std::string_view text);
 
+// What a forwarder's commit says beside the offset: where to, and where that ended.
+// "to <cluster id>/orders ends 0:4711 1:13"
+struct Reached {
+  std::string target = {};  // "<cluster id>/<topic>"
+  Ends ends = {};
+
+  friend bool operator==(const Reached&, const Reached&) = default;
+};
+std::string FormatReached(const Reached& reached);
+std::optional<Reached> ParseReached(std::string_view text);
+
 }  // namespace cordwood::kafka::internal
 
 #endif  // CORDWOOD_KAFKA_MARKS_H_

@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "cordwood/os/clock.h"
 #include "cordwood/status_macros.h"
 
 namespace cordwood::kafka::internal {
@@ -16,8 +18,15 @@ namespace {
 
 // How long a call of librdkafka may take before the stop token is looked at again.
 constexpr absl::Duration kLook = absl::Milliseconds(250);
-// One that asks the cluster anew each time that it is made gets longer.
+// The cluster's answer to the commit; librdkafka gives up a commit whose time is over.
 constexpr absl::Duration kAnswer = absl::Seconds(5);
+constexpr absl::Duration kLastAnswer = absl::Seconds(1);  // of one who is to stop
+
+constexpr absl::Duration kStandsStill = absl::Milliseconds(500);
+constexpr absl::Duration kStopMax = absl::Seconds(5);
+
+constexpr char kTimeoutProperty[] = "transaction.timeout.ms";
+constexpr std::int64_t kTimeoutMillis = 60'000;  // librdkafka's default
 
 // The record itself is the reason, and the same bytes would be refused again.
 bool IsForGood(rd_kafka_resp_err_t error) {
@@ -50,6 +59,19 @@ void* Untyped(std::string_view bytes) { return const_cast<char*>(bytes.data()); 
 Owned<rd_kafka_error_t> Own(rd_kafka_error_t* error) { return Owned<rd_kafka_error_t>(error); }
 
 }  // namespace
+
+absl::StatusOr<absl::Duration> TransactionTimeout(const ClusterOptions& cluster) {
+  const auto it = cluster.properties.find(kTimeoutProperty);
+  std::int64_t millis = kTimeoutMillis;
+  if (it != cluster.properties.end() && !absl::SimpleAtoi(it->second, &millis)) {
+    return absl::InvalidArgumentError(absl::StrCat("property ", kTimeoutProperty, ": no number"));
+  }
+  return absl::Milliseconds(millis);
+}
+
+bool GivesUp(absl::Duration since_stop, absl::Duration since_progress) {
+  return std::min(since_stop, since_progress) >= kStandsStill || since_stop >= kStopMax;
+}
 
 absl::StatusOr<std::unique_ptr<Transactions>> Transactions::Open(
     const ClusterOptions& cluster, const std::string& id, std::string_view target,
@@ -130,8 +152,11 @@ absl::Status Transactions::Send(const RecordView& record, int partition, std::st
 }
 
 absl::Status Transactions::Finish(std::stop_token stop) {
+  CORDWOOD_RETURN_IF_ERROR(WaitForDelivery(stop));
+  if (!failures_.empty()) return absl::OkStatus();
   for (;;) {
-    const auto error = Own(rd_kafka_commit_transaction(client_->get(), ToMillis(kAnswer)));
+    const absl::Duration answer = stop.stop_requested() ? kLastAnswer : kAnswer;
+    const auto error = Own(rd_kafka_commit_transaction(client_->get(), ToMillis(answer)));
     if (error == nullptr) return absl::OkStatus();
     if (!rd_kafka_error_is_retriable(error.get()) ||
         rd_kafka_error_txn_requires_abort(error.get())) {
@@ -142,9 +167,24 @@ absl::Status Transactions::Finish(std::stop_token stop) {
   }
 }
 
+absl::Status Transactions::WaitForDelivery(std::stop_token stop) {
+  std::int64_t stopped = 0, progressed = os::MonotonicNanos();
+  for (std::int64_t seen = delivered_; failures_.empty();) {
+    if (rd_kafka_flush(client_->get(), ToMillis(kLook)) == RD_KAFKA_RESP_ERR_NO_ERROR) break;
+    const std::int64_t now = os::MonotonicNanos();
+    if (std::exchange(seen, delivered_) != delivered_) progressed = now;
+    if (!stop.stop_requested()) continue;
+    if (stopped == 0) stopped = now;
+    if (GivesUp(absl::Nanoseconds(now - stopped), absl::Nanoseconds(now - progressed))) {
+      return absl::CancelledError(what_);
+    }
+  }
+  return absl::OkStatus();
+}
+
 void Transactions::ServeAll() const {
   rd_kafka_purge(client_->get(), RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-  rd_kafka_flush(client_->get(), ToMillis(kAnswer));
+  rd_kafka_flush(client_->get(), ToMillis(kLook));
 }
 
 void Transactions::Abort() const {
@@ -163,6 +203,7 @@ absl::Status Transactions::Failed(const rd_kafka_error_t& error) const {
 
 void Transactions::OnDelivery(const rd_kafka_message_t& message) {
   if (message.err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    ++delivered_;
     std::int64_t& end = ends_[message.partition];
     end = std::max(end, message.offset + 1);
     return;

@@ -13,6 +13,7 @@
 #ifndef CORDWOOD_KAFKA_TRANSACTIONS_H_
 #define CORDWOOD_KAFKA_TRANSACTIONS_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <stop_token>
@@ -28,6 +29,13 @@
 #include "kafka/marks.h"
 
 namespace cordwood::kafka::internal {
+
+// The property transaction.timeout.ms, or librdkafka's default for it. kInvalidArgument.
+absl::StatusOr<absl::Duration> TransactionTimeout(const ClusterOptions& cluster);
+
+// Whether one who is to stop waits no longer for what is under way: nothing of it has arrived for
+// half a second, or it is all too long.
+bool GivesUp(absl::Duration since_stop, absl::Duration since_progress);
 
 class Transactions {
  public:
@@ -50,8 +58,8 @@ class Transactions {
   absl::Status Send(const RecordView& record, int partition, std::string_view source,
                     std::stop_token stop);
   // Waits for the outcome as long as it takes. kAborted: somebody else has opened with the id, or
-  // it took so long that the cluster gave it up; kCancelled: it was stopped. After an error it may
-  // be committed all the same: read it back.
+  // it took so long that the cluster gave it up; kCancelled: it was stopped, and the cluster takes
+  // nothing any more (GivesUp). After an error it may be committed all the same: read it back.
   absl::Status Finish(std::stop_token stop);
 
   // Gives up what is under way, and asks the cluster once to let go at once of what it has got:
@@ -63,6 +71,8 @@ class Transactions {
   // All of them, after an error; nothing is under way any more.
   void ServeAll() const;
 
+  // Records that the cluster has taken, whether their transaction was committed or not.
+  std::int64_t delivered() const { return delivered_; }
   // Of the target partitions sent to: the end that they had after our last record.
   const Ends& ends() const { return ends_; }
   // In order of time; whole after ServeAll.
@@ -70,6 +80,7 @@ class Transactions {
 
  private:
   Transactions() = default;
+  absl::Status WaitForDelivery(std::stop_token stop);
   void OnDelivery(const rd_kafka_message_t& message);
   absl::Status Failed(const rd_kafka_error_t& error) const;
 
@@ -77,6 +88,7 @@ class Transactions {
   std::unique_ptr<Client> client_ = {};
   Owned<rd_kafka_topic_t> topic_ = {};
   Ends ends_ = {};
+  std::int64_t delivered_ = 0;
   std::vector<Failure> failures_ = {};
 };
 

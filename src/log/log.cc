@@ -147,12 +147,17 @@ ControlFile& Log::control() const { return *control_; }
 absl::StatusOr<std::shared_ptr<segment::Segment>> Log::Active(const TailView& tail) {
   absl::MutexLock lock(&mutex_);
   if (active_ != nullptr && active_->salt_tag() == tail.salt) return active_;
+  for (const std::shared_ptr<segment::Segment>& held : unsynced_) {
+    if (held->salt_tag() == tail.salt) return held;
+  }
   const os::Access access = context_->read_only() ? os::Access::kRead : os::Access::kReadWrite;
   CORDWOOD_ASSIGN_OR_RETURN(std::shared_ptr<segment::Segment> opened,
                             segment::Segment::Open(files_, tail.base, access));
   if (opened->salt_tag() != tail.salt) {
     return absl::UnavailableError(absl::StrCat(opened->path(), ": has been replaced meanwhile"));
   }
+  // A roll may have overtaken the caller: the one that is written to now stays the active one.
+  if (active_ != nullptr && ReadTail(block()).salt != tail.salt) return opened;
   // The old one stays mapped until it is durable: a failed write-back of what this
   // process stored is reported to a map that was there then.
   if (active_ != nullptr && active_->writable()) HoldUntilDurable(active_);

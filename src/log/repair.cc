@@ -30,6 +30,26 @@ absl::StatusOr<std::vector<Offset>> Bases(const segment::PartitionFiles& files) 
   return bases;
 }
 
+// What there is to know of a partition without its control page and its start file.
+struct FromSegments {
+  Offset start = 0;
+  Offset tombstone_horizon = 0;
+};
+
+absl::StatusOr<FromSegments> LookAtSegments(const segment::PartitionFiles& files) {
+  CORDWOOD_ASSIGN_OR_RETURN(const std::vector<Offset> bases, Bases(files));
+  FromSegments seen;
+  if (!bases.empty()) seen.start = bases.front();
+  // A tombstone may be missing anywhere in what a compaction wrote.
+  for (const Offset base : bases) {
+    const absl::StatusOr<Segment::Facts> facts = Segment::ReadFacts(files, base);
+    if (absl::IsDataLoss(facts.status())) continue;
+    CORDWOOD_RETURN_IF_ERROR(facts.status());
+    seen.tombstone_horizon = std::max(seen.tombstone_horizon, facts->header.compacted_next);
+  }
+  return seen;
+}
+
 }  // namespace
 
 absl::Status MakeStandIn(const segment::PartitionFiles& files, const segment::PartitionFiles& at,
@@ -92,19 +112,32 @@ absl::Status MakeStart(const segment::PartitionFiles& files, const segment::Part
     start.tombstone_horizon = std::max(start.tombstone_horizon, known->tombstone_horizon);
     start.compacted_to = std::max(start.compacted_to, known->compacted_to);
   } else {
-    CORDWOOD_ASSIGN_OR_RETURN(const std::vector<Offset> bases, Bases(files));
-    if (!bases.empty()) start.offset = std::max(start.offset, bases.front());
-    // A tombstone may be missing anywhere in what a compaction wrote.
-    for (const Offset base : bases) {
-      const absl::StatusOr<Segment::Facts> facts = Segment::ReadFacts(files, base);
-      if (absl::IsDataLoss(facts.status())) continue;
-      CORDWOOD_RETURN_IF_ERROR(facts.status());
-      if (!whole.ok()) {
-        start.tombstone_horizon = std::max(start.tombstone_horizon, facts->header.compacted_next);
-      }
-    }
+    CORDWOOD_ASSIGN_OR_RETURN(const FromSegments seen, LookAtSegments(files));
+    start.offset = std::max(start.offset, seen.start);
+    if (!whole.ok()) start.tombstone_horizon = seen.tombstone_horizon;
   }
   return UpdateStartFile(at, [&](Start& now) { now = start; });
+}
+
+Watermarks DurableOnly(const ControlBlock& damaged) {
+  return {.position = segment::kFirstFrame, .durable = WatermarksOf(damaged).durable};
+}
+
+absl::Status MakeControl(os::Folder& root, const std::string& path, const ControlFile& damaged,
+                         std::span<const segment::PartitionFiles> partitions) {
+  std::vector<Watermarks> all;
+  for (const segment::PartitionFiles& files : partitions) {
+    const auto partition = static_cast<int>(files.partition);
+    Watermarks& made = all.emplace_back(Watermarks{.position = segment::kFirstFrame});
+    if (partition < damaged.partitions()) made = DurableOnly(damaged.block(partition));
+    const absl::StatusOr<FromSegments> seen = LookAtSegments(files);
+    if (absl::IsNotFound(seen.status())) continue;  // its folder is gone
+    CORDWOOD_RETURN_IF_ERROR(seen.status());
+    made.start = made.base = seen->start;
+    made.tombstone_horizon = seen->tombstone_horizon;
+  }
+  // Of no boot: it is never believed without a recovery.
+  return ControlFile::Create(root, path, partitions.front().topic_id, {}, all);
 }
 
 }  // namespace cordwood::log

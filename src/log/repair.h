@@ -8,6 +8,8 @@
 #define CORDWOOD_LOG_REPAIR_H_
 
 #include <optional>
+#include <span>
+#include <string>
 
 #include "absl/status/status.h"
 #include "cordwood/log/control.h"
@@ -29,6 +31,15 @@ absl::Status MakeIndex(const segment::PartitionFiles& files, Offset base);
 // there is one, or from the segments that are there.
 absl::Status MakeStart(const segment::PartitionFiles& files, const segment::PartitionFiles& at,
                        const std::optional<Watermarks>& known);
+
+// A control file at `path`, of a page that is damaged: it says what was durable, so that a
+// recovery drops nothing of that. Where a log begins, the segments and the start file say.
+absl::Status MakeControl(os::Folder& root, const std::string& path, const ControlFile& damaged,
+                         std::span<const segment::PartitionFiles> partitions);
+
+// What is believed of a block of a page that is damaged. Too much is no harm: a recovery knows
+// which offsets were never given out.
+Watermarks DurableOnly(const ControlBlock& damaged);
 
 }  // namespace cordwood::log
 

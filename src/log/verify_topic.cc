@@ -6,6 +6,7 @@
 #include "cordwood/log/recovery.h"
 #include "cordwood/log/start_file.h"
 #include "cordwood/log/topic_files.h"
+#include "log/repair.h"
 #include "log/small_files.h"
 #include "log/verify.h"
 
@@ -54,7 +55,9 @@ class TopicVerifier {
         findings_.trouble.Update(log.status());
       }
       const std::optional<Watermarks> known = Known(p);
-      input.durable = std::max(ends[i].durable, known ? known->durable : 0);
+      // A damaged page says too much, perhaps; the recovery has not believed more than there is.
+      const bool is_known = known && control_.ok();
+      input.durable = std::max(ends[i].durable, is_known ? known->durable : 0);
       input.start = known ? known->start : 0;
       LookAtStart(input.files);
       topic_.partitions.push_back(VerifyPartition(input, findings_));
@@ -82,14 +85,17 @@ class TopicVerifier {
     control_ = ControlFile::Open(root, TopicFolder(topic_.name) + "/control", identity_.id,
                                  os::Access::kRead);
     if (control_.ok() && (*control_)->partitions() != identity_.config.partitions) {
+      // Partitions are in the config before they are in the page: who died, or lost the power, in
+      // between has left it to the next Broker.
       const bool is_changing =
+          (*control_)->partitions() < identity_.config.partitions ||
           (*control_)->header().config_version.load(std::memory_order_acquire) % 2 != 0;
       if (input_.is_open) {
         // Some are being added: whichever has more comes first.
         identity_.config.partitions =
             std::min(identity_.config.partitions, (*control_)->partitions());
       } else if (!is_changing) {
-        control_ = absl::DataLossError("has another number of partitions than the config");
+        Distrust("has another number of partitions than the config");
       }
     }
     if (control_.ok() && !input_.is_open) LookAtClosed(**control_);
@@ -116,10 +122,10 @@ class TopicVerifier {
         });
     const bool is_closed = then != input_.clean.end();
     if (is_closed && then->watermarks != now.watermarks) {
-      control_ = absl::DataLossError("says something else than when it was closed");
+      Distrust("says something else than when it was closed");
     } else if (is_closed && IsMarkedDeleted(control)) {
       // No topic that was deleted is closed well.
-      control_ = absl::DataLossError("says that the topic was deleted, which it was not");
+      Distrust("says that the topic was deleted, which it was not");
     } else if (IsMarkedDeleted(control)) {
       findings_.all.push_back(
           {.kind = FindingKind::kControl,
@@ -129,6 +135,11 @@ class TopicVerifier {
                                "left of it"},
            .where = {topic_.name, 0}});
     }
+  }
+
+  void Distrust(const char* why) {
+    damaged_ = *control_;
+    control_ = absl::DataLossError(why);
   }
 
   static bool IsMarkedDeleted(const ControlFile& control) {
@@ -142,8 +153,11 @@ class TopicVerifier {
   }
 
   std::optional<Watermarks> Known(int partition) const {
-    if (!control_.ok() || partition >= (*control_)->partitions()) return std::nullopt;
-    return WatermarksOf((*control_)->block(partition));
+    const bool is_damaged = damaged_ != nullptr;
+    if (!control_.ok() && !is_damaged) return std::nullopt;
+    const ControlFile& page = is_damaged ? *damaged_ : **control_;
+    if (partition >= page.partitions()) return std::nullopt;
+    return is_damaged ? DurableOnly(page.block(partition)) : WatermarksOf(page.block(partition));
   }
 
   absl::StatusOr<Watermarks> FindEnd(int partition) {
@@ -152,9 +166,11 @@ class TopicVerifier {
     input.segment_bytes = LogConfig::Of(identity_.config).segment_bytes;
     input.read_only = true;
     input.control = Known(partition);
-    input.worth_trying = input.control && (*control_)->IsWorthTrying(context_->boot_id);
-    // What a writer that was killed had not published is not there.
-    if (input.control) input.written_to = WrittenTo((*control_)->block(partition));
+    if (input.control && control_.ok()) {
+      input.worth_trying = (*control_)->IsWorthTrying(context_->boot_id);
+      // What a writer that was killed had not published is not there.
+      input.written_to = WrittenTo((*control_)->block(partition));
+    }
     absl::StatusOr<RecoveredPartition> recovered = RecoverPartition(*context_, input);
     for (int n = 1; absl::IsNotFound(recovered.status()) && n < kLooksMax; ++n) {
       recovered = RecoverPartition(*context_, input);
@@ -213,6 +229,7 @@ class TopicVerifier {
   Findings& findings_;
   TopicIdentity identity_;
   absl::StatusOr<std::shared_ptr<ControlFile>> control_ = absl::UnknownError("not opened");
+  std::shared_ptr<ControlFile> damaged_;  // one that was opened, and is not believed
   VerifiedTopic topic_;
 };
 

@@ -26,6 +26,8 @@ void AddImport(CLI::App& app, Session& session);
 void AddVerify(CLI::App& app, Session& session);
 void AddRepair(CLI::App& app, Session& session);
 void AddBench(CLI::App& app, Session& session);
+// Where the program is built with the bridge to Apache Kafka; else it says that it is not.
+void AddKafka(CLI::App& app, Session& session);
 // The man page and the completions, of what the others have added.
 void AddManual(CLI::App& app, Session& session);
 

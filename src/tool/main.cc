@@ -117,6 +117,7 @@ int main(int argc, char** argv) {
   cordwood::tool::AddVerify(app, session);
   cordwood::tool::AddRepair(app, session);
   cordwood::tool::AddBench(app, session);
+  cordwood::tool::AddKafka(app, session);
   cordwood::tool::AddManual(app, session);
   try {
     app.parse(argc, argv);

@@ -85,6 +85,15 @@ Progress::Progress(std::string_view what, std::int64_t total_bytes)
     : what_(what), total_(total_bytes), is_visible_(isatty(2) != 0), begun_(absl::Now()) {}
 
 void Progress::Show(std::int64_t records, std::int64_t bytes) {
+  Write(bytes, std::max<std::int64_t>(total_, 0), records, bytes, "");
+}
+
+void Progress::ShowLag(std::int64_t records, std::int64_t bytes, std::int64_t lag) {
+  Write(records, records + lag, records, bytes, absl::StrCat("  lag ", Count(lag)));
+}
+
+void Progress::Write(std::int64_t part, std::int64_t total, std::int64_t records,
+                     std::int64_t bytes, std::string_view more) {
   constexpr absl::Duration kInterval = absl::Milliseconds(100);
   constexpr std::int64_t kBarWidth = 24;
   if (!is_visible_) return;
@@ -92,16 +101,16 @@ void Progress::Show(std::int64_t records, std::int64_t bytes) {
   if (now - shown_ < kInterval) return;
   shown_ = now;
   std::string line = absl::StrCat("\r", what_, " ");
-  if (total_ > 0) {
-    const std::int64_t part = std::clamp<std::int64_t>(bytes, 0, total_);
-    const std::int64_t full = part * kBarWidth / total_;
+  if (total > 0) {
+    part = std::clamp<std::int64_t>(part, 0, total);
+    const std::int64_t full = part * kBarWidth / total;
     absl::StrAppend(&line, "[", std::string(static_cast<std::size_t>(full), '#'),
                     std::string(static_cast<std::size_t>(kBarWidth - full), '.'), "] ",
-                    part * 100 / total_, " %  ");
+                    part * 100 / total, " %  ");
   }
   const double seconds = std::max(absl::ToDoubleSeconds(now - begun_), 1e-3);
   absl::StrAppend(&line, Count(records), " records  ", BytesText(bytes), "  ",
-                  RateText(static_cast<double>(records) / seconds), "\033[K");
+                  RateText(static_cast<double>(records) / seconds), std::string(more), "\033[K");
   WriteAll(2, line);
 }
 

@@ -56,10 +56,16 @@ class Progress {
   ~Progress() { Clear(); }
 
   void Show(std::int64_t records, std::int64_t bytes);
+  // Of what has no end: the bar is `records` of those and the `lag`.
+  void ShowLag(std::int64_t records, std::int64_t bytes, std::int64_t lag);
   void Clear();
   bool is_visible() const { return is_visible_; }
 
  private:
+  // `total` 0: no bar.
+  void Write(std::int64_t part, std::int64_t total, std::int64_t records, std::int64_t bytes,
+             std::string_view more);
+
   const std::string what_;
   const std::int64_t total_;
   const bool is_visible_;

@@ -3,11 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace cordwood::testing {
 
@@ -19,23 +22,21 @@ absl::StatusOr<LoopDevice> LoopDevice::Over(const std::filesystem::path& file) {
     close(control);
     return absl::ErrnoToStatus(errno, file.string());
   }
-  // Between the question and the use somebody else may take it.
-  absl::Status status = absl::UnavailableError("no loop device is free");
+  // Between the question and the use somebody else may take it, and the kernel frees one some time
+  // after its last close. One without a name in /dev may be followed by one that has its name.
+  absl::Status status;
   int device = -1;
   std::string path;
-  for (int attempt = 0; attempt < 20 && device < 0; ++attempt) {
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    if (attempt > 0) absl::SleepFor(absl::Milliseconds(10));
     path = absl::StrCat("/dev/loop", ioctl(control, LOOP_CTL_GET_FREE));
     device = open(path.c_str(), O_RDWR | O_CLOEXEC);
-    if (device < 0) {
-      status = absl::ErrnoToStatus(errno, path);
-      break;
-    }
     loop_config config = {};
     config.fd = static_cast<__u32>(backing);
     config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
-    if (ioctl(device, LOOP_CONFIGURE, &config) == 0) break;
-    status = absl::ErrnoToStatus(errno, path);
-    close(device);
+    if (device >= 0 && ioctl(device, LOOP_CONFIGURE, &config) == 0) break;
+    status = absl::UnavailableError(absl::StrCat("no loop device: ", path, ": ", strerror(errno)));
+    if (device >= 0) close(device);
     device = -1;
   }
   close(backing);

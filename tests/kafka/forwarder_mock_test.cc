@@ -11,6 +11,7 @@
 #include "kafka/marks.h"
 #include "tests/catch.h"
 #include "tests/kafka/mock_cluster.h"
+#include "tests/kafka/way.h"
 #include "tests/support/says.h"
 #include "tests/support/temp_dir.h"
 
@@ -21,39 +22,6 @@ using namespace cordwood::testing;
 using kafka::ForwarderOptions;
 using kafka::KafkaForwarder;
 using List = std::vector<std::string>;
-
-// A local topic "orders", a cluster with one of the same name, and the way between them.
-struct Way {
-  explicit Way(int partitions = 1) : Way(partitions, partitions) {}
-  Way(int here, int there) : topic(broker.CreateTopic("orders", {.partitions = here}).value()) {
-    mock.CreateTopic("orders", there);
-  }
-
-  void Send(const std::string& value, int partition = 0) const {
-    REQUIRE(topic.partition(partition).Append({.key = "k", .value = value}).ok());
-  }
-  ForwarderOptions Options() const {
-    return {.cluster = mock.cluster(), .group = "to-kafka", .routes = {{.topic = "orders"}}};
-  }
-  absl::Status Forward(const ForwarderOptions& options) const {
-    return KafkaForwarder::Open(broker, options).value().RunToEnd();
-  }
-  absl::Status Forward() const { return Forward(Options()); }
-  // The forwarder has left, and is counted as away for a tick of the clock.
-  void Reset(const ResetTo& to) const {
-    absl::Status status;
-    do {
-      status = broker.ResetOffsets("to-kafka", to).status();
-    } while (absl::IsFailedPrecondition(status));
-    REQUIRE(status.ok());
-  }
-  List There(int partition = 0) const { return mock.Values("orders", partition); }
-
-  TempDir dir;
-  Broker broker = Broker::Open(dir / "data").value();
-  MockCluster mock;
-  Topic topic;
-};
 
 }  // namespace
 
@@ -96,8 +64,8 @@ TEST_CASE("Kafka forwarder: a partition that stands still does not have the othe
   const GroupDescription group = way.broker.DescribeGroup("to-kafka").value();
   for (const PartitionProgress& p : group.partitions) {
     if (p.partition != 1) continue;
-    const auto ends = kafka::internal::ParseEnds(p.metadata).value();
-    for (const auto& [target, e] : ends) end += e;
+    const auto reached = kafka::internal::ParseReached(p.metadata).value();
+    for (const auto& [target, e] : reached.ends) end += e;
   }
   CHECK(end > 50);
 }
@@ -300,6 +268,8 @@ TEST_CASE("Kafka forwarder: the topic is held for each group that forwards it") 
   ForwarderOptions options = way.Options();
   REQUIRE(way.Forward(options).ok());
   options.group = "to-kafka-2";
+  way.mock.CreateTopic("orders-2", 1);
+  options.routes[0].target = "orders-2";
   REQUIRE(way.Forward(options).ok());
   CHECK(way.topic.config().retain_for_groups == List{"to-kafka", "to-kafka-2"});
 }

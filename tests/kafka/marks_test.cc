@@ -9,9 +9,12 @@ namespace cordwood::kafka {
 
 using internal::Ends;
 using internal::FormatEnds;
+using internal::FormatReached;
 using internal::FormatSource;
 using internal::ParseEnds;
+using internal::ParseReached;
 using internal::ParseSource;
+using internal::Reached;
 using internal::Source;
 
 TEST_CASE("Kafka marks: a source is read as it was written") {
@@ -40,6 +43,19 @@ TEST_CASE("Kafka marks: what is no ends is none") {
                            "ends 1:2  3:4", "ends -1:2", "ends 1:-2", "a user's own note"}) {
     CAPTURE(text);
     CHECK_FALSE(ParseEnds(text));
+  }
+}
+
+TEST_CASE("Kafka marks: where a forwarder goes is read as it was written, and nothing else is") {
+  const Reached reached = {.target = "id/orders", .ends = {{0, 4711}, {1, 13}}};
+  CHECK(FormatReached(reached) == "to id/orders ends 0:4711 1:13");
+  CHECK(ParseReached(FormatReached(reached)) == reached);
+  CHECK(ParseReached(FormatReached({.target = "id/t"})) == Reached{.target = "id/t"});
+  // The importer's, and others.
+  for (const char* text : {"", "to", "to ", "to id/orders", "to  ends 1:2", "to id/orders ends 1",
+                           "id/orders ends 1:2", "ends 1:2"}) {
+    CAPTURE(text);
+    CHECK_FALSE(ParseReached(text));
   }
 }
 

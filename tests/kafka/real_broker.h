@@ -21,11 +21,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <optional>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -53,6 +56,73 @@ class RealBroker {
   }
 
   RealBroker() {
+    WriteSettings();
+    const pid_t formatting = Spawn({"kafka.tools.StorageTool", "format", "-t",
+                                    "AAAAAAAAAAAAAAAAAAAAAQ", "-c", settings_.string()});
+    int result = 1;
+    waitpid(formatting, &result, 0);
+    if (result != 0) throw std::runtime_error("formatting Kafka's folder:\n" + ReadAll(log_));
+    // Somebody else may have come to listen there: then it ends at once.
+    for (int attempt = 1; !Answers(); ++attempt) {
+      if (attempt == 5) throw std::runtime_error("Kafka did not start:\n" + ReadAll(log_));
+      port_ = FreePort();
+      controller_port_ = FreePort();
+      WriteSettings();
+    }
+  }
+  RealBroker(const RealBroker&) = delete;
+  RealBroker& operator=(const RealBroker&) = delete;
+  ~RealBroker() { Stop(SIGKILL); }
+
+  // Returns when it answers.
+  void Start() {
+    if (!Answers()) throw std::runtime_error("Kafka did not start again:\n" + ReadAll(log_));
+  }
+  void Stop(int signal = SIGTERM) {
+    if (pid_ < 0) return;
+    kill(pid_, signal);
+    waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
+
+  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+  kafka::ClusterOptions cluster() const {
+    return {.properties = {{"bootstrap.servers", address()}}};
+  }
+  static std::string ClassPath() { return (Jars() / "*").string(); }
+
+ private:
+  static std::filesystem::path Jars() {
+    const char* const given = std::getenv("CORDWOOD_KAFKA_JARS");
+    return given != nullptr ? std::filesystem::path(given)
+                            : std::filesystem::path(CORDWOOD_SOURCE_FOLDER) / "build" / "kafka";
+  }
+
+  // Below those that the system gives to connections, as one of which it would be taken while the
+  // broker is not there.
+  static int FreePort() {
+    int end = 32768;
+    std::ifstream("/proc/sys/net/ipv4/ip_local_port_range") >> end;
+    std::random_device random;
+    std::uniform_int_distribution<int> any(1024, std::max(end, 2048) - 1);
+    for (int attempt = 0; attempt < 100; ++attempt) {
+      const int port = any(random);
+      if (IsFree(port)) return port;
+    }
+    throw std::runtime_error("no free port");
+  }
+  static bool IsFree(int port) {
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    const bool is_free = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+    close(fd);
+    return is_free;
+  }
+
+  void WriteSettings() const {
     const std::string voter = "127.0.0.1:" + std::to_string(controller_port_);
     WriteAll(settings_,
              "process.roles=broker,controller\n"
@@ -78,60 +148,21 @@ class RealBroker {
                  "auto.create.topics.enable=false\n"
                  // The data of the tests is of 1995, and Kafka counts from a record's timestamp.
                  "log.retention.ms=-1\n");
-    const pid_t formatting = Spawn({"kafka.tools.StorageTool", "format", "-t",
-                                    "AAAAAAAAAAAAAAAAAAAAAQ", "-c", settings_.string()});
-    int result = 1;
-    waitpid(formatting, &result, 0);
-    if (result != 0) throw std::runtime_error("formatting Kafka's folder:\n" + ReadAll(log_));
-    Start();
   }
-  RealBroker(const RealBroker&) = delete;
-  RealBroker& operator=(const RealBroker&) = delete;
-  ~RealBroker() { Stop(SIGKILL); }
 
-  // Returns when it answers.
-  void Start() {
+  // Starts it. False: it has ended, and the log says why.
+  bool Answers() {
     pid_ = Spawn({"kafka.Kafka", settings_.string()});
     for (int i = 0; i < 60; ++i) {
       const absl::Status status =
           kafka::DescribeTopic(cluster(), "none", absl::Seconds(2)).status();
-      if (absl::IsNotFound(status)) return;
-      if (waitpid(pid_, nullptr, WNOHANG) == pid_) break;
+      if (waitpid(pid_, nullptr, WNOHANG) == pid_) {
+        pid_ = -1;
+        return false;
+      }
+      if (absl::IsNotFound(status)) return true;
     }
-    pid_ = -1;
-    throw std::runtime_error("Kafka did not start:\n" + ReadAll(log_));
-  }
-  void Stop(int signal = SIGTERM) {
-    if (pid_ < 0) return;
-    kill(pid_, signal);
-    waitpid(pid_, nullptr, 0);
-    pid_ = -1;
-  }
-
-  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
-  kafka::ClusterOptions cluster() const {
-    return {.properties = {{"bootstrap.servers", address()}}};
-  }
-  static std::string ClassPath() { return (Jars() / "*").string(); }
-
- private:
-  static std::filesystem::path Jars() {
-    const char* const given = std::getenv("CORDWOOD_KAFKA_JARS");
-    return given != nullptr ? std::filesystem::path(given)
-                            : std::filesystem::path(CORDWOOD_SOURCE_FOLDER) / "build" / "kafka";
-  }
-
-  static int FreePort() {
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    const bool good = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
-                      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0;
-    close(fd);
-    if (!good) throw std::runtime_error("no free port");
-    return ntohs(address.sin_port);
+    throw std::runtime_error("Kafka does not answer:\n" + ReadAll(log_));
   }
 
   pid_t Spawn(const std::vector<std::string>& arguments) const {
@@ -157,7 +188,7 @@ class RealBroker {
   TempDir dir_;
   const std::filesystem::path settings_ = dir_ / "settings";
   const std::filesystem::path log_ = dir_ / "log";
-  const int port_ = FreePort(), controller_port_ = FreePort();
+  int port_ = FreePort(), controller_port_ = FreePort();
   pid_t pid_ = -1;
 };
 

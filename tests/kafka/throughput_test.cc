@@ -4,7 +4,7 @@
 //   build/release/tests/kafka/cordwood_kafka_tests "[throughput]"
 //
 // With $CORDWOOD_RDKAFKA_PERFORMANCE, the program of librdkafka's examples, as many records of the
-// same mean size are sent by it as well, before and after.
+// same mean size and with headers of the same size are sent by it as well, before and after.
 
 #include <cstdint>
 #include <cstdio>
@@ -31,23 +31,26 @@ using kafka::KafkaImporter;
 constexpr int kPartitions = 8;
 constexpr std::int64_t kRecords = 1'000'000;
 
-void PrintRate(const char* what, absl::Duration time) {
+// Records a second.
+double PrintRate(const char* what, absl::Duration time) {
   const double seconds = absl::ToDoubleSeconds(time);
   std::printf("%s %lld records in %.2f s: %.0f a second\n", what, static_cast<long long>(kRecords),
               seconds, static_cast<double>(kRecords) / seconds);
   std::fflush(stdout);
+  return static_cast<double>(kRecords) / seconds;
 }
 
-// By the broker's address and the records' mean size.
-void RunExample(const std::string& address, std::int64_t bytes) {
+// With as many bytes of key and value, in the value alone as it has no keys that differ, and with
+// `headers`, as options of it. 0: there is no such program.
+double RunExample(const std::string& address, std::int64_t bytes, const std::string& headers) {
   const char* const program = std::getenv("CORDWOOD_RDKAFKA_PERFORMANCE");
-  if (program == nullptr) return;
+  if (program == nullptr) return 0;
   const std::string command =
       absl::StrCat(program, " -P -t example -X enable.idempotence=true -b ", address, " -s ", bytes,
-                   " -c ", kRecords, " 2>&1 | grep 'messages produced' | tail -1");
+                   " -c ", kRecords, headers, " 2>&1 | grep -q '", kRecords, " delivered'");
   const absl::Time begin = absl::Now();
   REQUIRE(std::system(command.c_str()) == 0);
-  PrintRate("librdkafka's example sent", absl::Now() - begin);
+  return PrintRate("librdkafka's example sent", absl::Now() - begin);
 }
 
 }  // namespace
@@ -71,19 +74,35 @@ TEST_CASE("Kafka throughput: to a broker and back", "[.throughput]") {
     AppendWebLine(topic, line);
   }
 
-  RunExample(real.address(), bytes / kRecords);
-  KafkaForwarder forwarder = KafkaForwarder::Open(from, {.cluster = real.cluster(),
-                                                         .routes = {{.topic = "throughput"}},
-                                                         .create_topics = true})
-                                 .value();
-  absl::Time begin = absl::Now();
-  REQUIRE(forwarder.RunToEnd().ok());
-  PrintRate("forwarded", absl::Now() - begin);
-  RunExample(real.address(), bytes / kRecords);
+  // The forwarder's own header is of the records that it sends, so the example has one like it.
+  const std::string headers =
+      absl::StrCat(" -H length=100 -H cordwood.source=", topic.id(), "/3/100000");
+  constexpr int kRounds = 3;
+  double forwarded = 0, example = RunExample(real.address(), bytes / kRecords, headers);
+  absl::Time begin;
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string group = absl::StrCat("to-kafka-", round);
+    KafkaForwarder forwarder =
+        KafkaForwarder::Open(from, {.cluster = real.cluster(),
+                                    .group = group,
+                                    .routes = {{.topic = "throughput", .target = group}},
+                                    .create_topics = true})
+            .value();
+    begin = absl::Now();
+    REQUIRE(forwarder.RunToEnd().ok());
+    forwarded += PrintRate("forwarded", absl::Now() - begin);
+    example += RunExample(real.address(), bytes / kRecords, headers);
+  }
+  if (example > 0) {
+    std::printf("forwarded / sent by the example: %.2f\n",
+                forwarded / kRounds / (example / (kRounds + 1)));
+  }
+  RunExample(real.address(), bytes / kRecords, "");
+  std::printf("(that was without headers)\n");
 
   const Broker to = Broker::Open(dir / "to").value();
   KafkaImporter importer = KafkaImporter::Open(to, {.cluster = real.cluster(),
-                                                    .routes = {{.topic = "throughput"}},
+                                                    .routes = {{.topic = "to-kafka-0"}},
                                                     .create_topics = true})
                                .value();
   begin = absl::Now();

@@ -132,14 +132,22 @@ bool IsSet(const Broker& broker, const char* flag) {
   return broker.OpenTopic(flag).value().partition(0).end_offset() > 0;
 }
 
-// Sends key:0, key:1, ... of each of 20 keys until told, then says how many.
+// Sends key:0, key:1, ... of each of 20 keys until told, then says how many. Never far ahead of
+// the group, which has to read it all.
 void Produce(const fs::path& data) {
+  constexpr int kAheadMax = 1000;
   Broker broker = Broker::Open(data).value();
   Producer producer = broker.NewProducer().value();
+  const Partition seen = broker.OpenTopic("seen").value().partition(0);
   int sent = 0;
-  for (; !IsSet(broker, "stop"); ++sent) {
+  while (!IsSet(broker, "stop")) {
+    if (sent >= seen.end_offset() + kAheadMax) {
+      seen.WaitForEnd(sent - kAheadMax + 1, absl::Milliseconds(20)).IgnoreError();
+      continue;
+    }
     const std::string key = absl::StrCat("k", sent % 20);
     if (!producer.Send("t", {.key = key, .value = absl::StrCat(sent / 20)}).ok()) return;
+    ++sent;
   }
   producer.Send("total", {.value = absl::StrCat(sent)}).IgnoreError();
 }

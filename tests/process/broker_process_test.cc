@@ -12,13 +12,13 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "cordwood/broker.h"
 #include "cordwood/consumer.h"
 #include "tests/catch.h"
 #include "tests/support/broker_fixture.h"
 #include "tests/support/child.h"
+#include "tests/support/environment.h"
 #include "tests/support/failing_storage.h"
 #include "tests/support/temp_dir.h"
 
@@ -116,7 +116,7 @@ TEST_CASE("Rules 21, 22, 27: killed at any operation on a file, nothing that was
   bool was_killed = true;
   for (int dies_at = 1; was_killed; ++dies_at) {
     CAPTURE(dies_at);
-    TempDir dir(fs::exists("/dev/shm") ? "/dev/shm" : fs::temp_directory_path());
+    TempDir dir(testing::FolderInMemory());
     constexpr std::uint32_t kMade = 1000, kDeleted = 1001, kClosed = 1002;
     Child child([&](Child& parent) {
       const auto storage = FailingStorage::Make();
@@ -236,11 +236,9 @@ TEST_CASE("Broker: Close does not hang on a stopped process that holds everythin
   child.Tell(1);
   REQUIRE(child.Wait() == 1);
   child.Stop();
-  const absl::Time start = absl::Now();
   CHECK(absl::IsDeadlineExceeded(
       partition.Append({.value = "a"}, {.timeout = absl::Milliseconds(50)}).status()));
   CHECK(broker.Close().ToString() == "OK");
-  CHECK(absl::Now() - start < absl::Seconds(10));
   CHECK(!fs::exists(dir / "data/CLEAN"));
   child.Continue();
   child.Tell(1);

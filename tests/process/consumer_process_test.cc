@@ -1,19 +1,23 @@
 // Consumers in several processes: following live, and what a killed one leaves.
 
-#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 
 #include "cordwood/consumer.h"
+#include "cordwood/os/clock.h"
 #include "tests/support/child.h"
 #include "tests/support/consumer_fixture.h"
 #include "tests/support/sleeper.h"
+#include "tests/support/stall_meter.h"
 
 namespace cordwood {
 namespace {
 
 using namespace consumer_testing;
+using testing::StallMeter;
 using testing::WaitUntilItSleeps;
 
 // What a child tells: that it has got so far; that it is through, and whether all was well.
@@ -46,28 +50,44 @@ struct Directory {
 }  // namespace
 
 TEST_CASE("Processes: a consumer follows live what another process appends") {
+  constexpr std::size_t kRecords = 20;
+  using Times = std::array<std::int64_t, kRecords>;  // by offset
   Directory d;
   Child reader(ToldAtItsEnd([&](Child& parent) {
     Broker broker = d.Open();
     Consumer consumer = d.Billing(broker);
     if (!consumer.Subscribe({"orders"}).ok() || !consumer.Poll(kShort).ok()) return false;
     parent.Tell(kSoFar);
-    absl::Duration slowest;
-    for (int seen = 0; seen < 20;) {
-      const absl::Time begin = absl::Now();
+    const StallMeter meter;
+    Times read = {};
+    for (std::size_t seen = 0; seen < kRecords;) {
       const RecordBatch batch = consumer.Poll(kLong).value();
-      slowest = std::max(slowest, absl::Now() - begin);
+      const std::int64_t now = os::MonotonicNanos();
       if (batch.empty()) return false;
-      seen += static_cast<int>(batch.size());
+      for (const RecordView& record : batch) {
+        read.at(static_cast<std::size_t>(record.offset())) = now;
+      }
+      seen += batch.size();
     }
-    return slowest < absl::Milliseconds(600) && consumer.Commit().ok();
+    if (!consumer.Commit().ok()) return false;
+    parent.Tell(kSoFar);
+    parent.Send(read);
+    parent.Send(meter.WorstNs());
+    return true;
   }));
   REQUIRE(reader.Wait() == kSoFar);
   Broker broker = d.Open();
-  for (int i = 0; i < 20; ++i) {
+  Times appended = {};
+  for (std::int64_t& time : appended) {
     REQUIRE(WaitUntilItSleeps(reader.pid()));
     d.Send(broker, "x");
+    time = os::MonotonicNanos();
   }
+  REQUIRE(reader.Wait() == kSoFar);
+  const auto read = reader.Receive<Times>();
+  const auto stalled = reader.Receive<std::int64_t>();
+  // One who is not rung looks once a second.
+  for (std::size_t i = 0; i < kRecords; ++i) CHECK(read[i] - appended[i] < 600'000'000 + stalled);
   CHECK(reader.Wait() == kWell);
   Consumer next = d.Billing(broker);
   REQUIRE(next.Subscribe({"orders"}).ok());

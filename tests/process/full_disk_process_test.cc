@@ -61,7 +61,8 @@ std::string Mount(const std::string& type, const std::filesystem::path& dir) {
 // Leaves so many bytes of the disk, by a file that takes the others.
 class Filler {
  public:
-  explicit Filler(const std::filesystem::path& disk) : path_((disk / "filler").string()) {}
+  explicit Filler(const std::filesystem::path& disk)
+      : disk_(disk.string()), path_((disk / "filler").string()) {}
   ~Filler() { Remove(); }
 
   void Leave(std::uint64_t bytes) const {
@@ -81,10 +82,14 @@ class Filler {
   }
   // Its blocks are free only when the file system has written down that they are (btrfs).
   void Remove() const {
-    if (unlink(path_.c_str()) == 0) sync();
+    if (unlink(path_.c_str()) != 0) return;
+    const int disk = open(disk_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (syncfs(disk) != 0) std::abort();
+    close(disk);
   }
 
  private:
+  const std::string disk_;
   const std::string path_;
 };
 

@@ -9,13 +9,13 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "cordwood/cordwood.h"
 #include "tests/catch.h"
 #include "tests/support/child.h"
+#include "tests/support/environment.h"
 #include "tests/support/soak.h"
 #include "tests/support/temp_dir.h"
 
@@ -77,11 +77,8 @@ absl::Status UseAll(const std::filesystem::path& path, Report& report) {
 }  // namespace
 
 TEST_CASE("Ten thousand partitions in one broker hit no limit of a process") {
-  // In memory if there is such a place: a disk has to make thirty thousand files durable.
-  std::error_code ignored;
-  const testing::TempDir dir(std::filesystem::is_directory("/dev/shm", ignored)
-                                 ? std::filesystem::path("/dev/shm")
-                                 : std::filesystem::temp_directory_path());
+  // A disk has to make thirty thousand files durable.
+  const testing::TempDir dir(testing::FolderInMemory());
   testing::Child child([&](testing::Child& parent) {
     const rlimit usual = {1024, 1024};
     Report report;

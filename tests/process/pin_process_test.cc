@@ -19,6 +19,7 @@
 #include "tests/catch.h"
 #include "tests/support/broker_fixture.h"
 #include "tests/support/child.h"
+#include "tests/support/environment.h"
 #include "tests/support/failing_storage.h"
 #include "tests/support/temp_dir.h"
 
@@ -160,7 +161,7 @@ TEST_CASE("Pin: in a forked child its destructor leaves the parent's alone") {
 // Two processes append and retain without a pause. What this one has pinned it reads whole, or
 // it was told that it came too late.
 TEST_CASE("Pin: against the retention of other processes, a pin that was made holds") {
-  TempDir dir;
+  TempDir dir(testing::FolderInMemory());
   const auto retain = [&](Child& parent) {
     const Here here(dir / "data");
     here.Bound();

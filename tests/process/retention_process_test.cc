@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -23,10 +24,13 @@
 
 #include "cordwood/cordwood.h"
 #include "cordwood/os/clock.h"
+#include "cordwood/segment/format.h"
 #include "tests/catch.h"
 #include "tests/support/child.h"
+#include "tests/support/files.h"
 #include "tests/support/shared_by_forks.h"
 #include "tests/support/soak.h"
+#include "tests/support/stall_meter.h"
 #include "tests/support/temp_dir.h"
 
 namespace cordwood::retention_process_test {
@@ -51,9 +55,9 @@ struct Notes {
   std::atomic<std::int64_t> sent;
   std::atomic<std::int64_t> read, gaps, passed_over, wrong;
   std::atomic<Offset> committed[kConsumers];
-  // Of appends that came back at their deadline, how late: up to so many milliseconds.
-  static constexpr std::array<std::int64_t, 5> kLate = {1, 2, 5, 10, 1000};
-  std::atomic<std::int64_t> blocked, early, late[kLate.size()], later, latest_ns;
+  // Of appends that came back at their deadline, how late: up to so many milliseconds, or more.
+  static constexpr std::array<std::int64_t, 4> kLate = {1, 2, 5, 10};
+  std::atomic<std::int64_t> blocked, early, late[kLate.size() + 1], latest_ns;
   char why[256];  // something was wrong
 
   void Wrong(const std::string& what) {
@@ -94,7 +98,7 @@ void Produce(Notes& notes, const Partition& log, int producer,
       notes.latest_ns = std::max(notes.latest_ns.load(), late);
       std::size_t k = 0;
       while (k < Notes::kLate.size() && late >= Notes::kLate[k] * 1'000'000) ++k;
-      ++(k < Notes::kLate.size() ? notes.late[k] : notes.later);
+      ++notes.late[k];
     } else {
       notes.Wrong(status.ToString());
     }
@@ -285,18 +289,26 @@ TEST_CASE("Retention: a soak stays within 64 MiB and two segments, and holds not
   };
   for (int i = 0; i < kConsumers; ++i) consumers[static_cast<std::size_t>(i)].child = start(i);
 
+  FolderWatch folder(world.folder);
+  std::int64_t most = 0, looks = 0;
+  // The thirds begin when it is full.
+  while (std::filesystem::exists(world.folder / segment::SegmentFileName(0))) {
+    most = std::max(most, folder.Bytes());
+    absl::SleepFor(absl::Milliseconds(1));
+  }
   const std::int64_t begin = os::MonotonicNanos();
   const std::int64_t length = testing::SoakSeconds() * kSecond;
   std::int64_t next_act = begin, next_look = begin;
-  FolderWatch folder(world.folder);
-  std::int64_t most = 0, looks = 0;
   int kills = 0, stops = 0;
   HoldsOverTime of_producers[kProducers], of_consumers[kLongLived];
-  for (std::int64_t now = begin; now < begin + length; now = os::MonotonicNanos()) {
+  // Longer only where the machine is so slow that nobody was overtaken yet.
+  for (std::int64_t now = begin; now < begin + length || notes.gaps == 0;
+       now = os::MonotonicNanos()) {
     most = std::max(most, folder.Bytes());
     ++looks;
     if (now >= next_look) {
-      const auto third = static_cast<std::size_t>((now - begin) * 3 / length);
+      const auto third =
+          std::min<std::size_t>(2, static_cast<std::size_t>((now - begin) * 3 / length));
       for (std::size_t i = 0; i < kProducers; ++i) {
         of_producers[i].Add(third, Holds::Of(producers[i]->pid(), world.path));
       }
@@ -372,9 +384,14 @@ struct Backlog {
                .backlog_bytes = kLimit,
                .backlog_policy = policy}) {}
 
-  void Run(const std::function<AppendOptions()>& options) {
+  // Until it has been stopped for a while and `is_enough`, of the files that were there when it was
+  // stopped, says so.
+  void Run(const std::function<AppendOptions()>& options,
+           const std::function<bool(const std::set<std::string>&)>& is_enough) {
     const Child uplink([&](Child& parent) {
-      const Broker broker = Broker::Open(world.path).value();
+      // Without threads: else it would be stopped in maintenance now and then, and nobody could
+      // remove the oldest until it goes on.
+      const Broker broker = Broker::Open(world.path, {.background_threads = false}).value();
       const Partition log = broker.OpenTopic("events").value().partition(0);
       Consumer consumer = broker.NewConsumer({.group = "uplink"}).value();
       if (!consumer.Subscribe({"events"}).ok()) return;
@@ -398,11 +415,13 @@ struct Backlog {
         parent.Tell(1);
       }));
     }
+    const testing::StallMeter meter;
     REQUIRE(uplink.Wait() == 1);
     uplink.Stop();
+    const std::set<std::string> there = testing::NamesIn(world.folder);
     FolderWatch folder(world.folder);
     const std::int64_t until = os::MonotonicNanos() + testing::SoakSeconds() * kSecond / 12;
-    while (os::MonotonicNanos() < until) {
+    while (os::MonotonicNanos() < until || !is_enough(there)) {
       most = std::max(most, folder.Bytes());
       absl::SleepFor(absl::Milliseconds(1));  // the pace
     }
@@ -414,6 +433,7 @@ struct Backlog {
     }
     notes.stop_producing = true;
     for (const auto& producer : producers) CHECK(producer->Wait() == 1);
+    worst_stall_ns = meter.WorstNs();
     notes.stop = true;
     CHECK(uplink.Wait() == 2);
     std::printf(
@@ -430,7 +450,7 @@ struct Backlog {
 
   World world;
   Notes& notes = *world.notes;
-  std::int64_t most = 0, sent_while_stopped = 0;
+  std::int64_t most = 0, sent_while_stopped = 0, worst_stall_ns = 0;
 };
 
 }  // namespace
@@ -438,18 +458,19 @@ struct Backlog {
 TEST_CASE("Backlog: while its consumer is stopped, producers come back at their deadlines") {
   Backlog backlog(BacklogPolicy::kBlock);
   std::mt19937 random(std::random_device{}());
-  backlog.Run([&] { return AppendOptions{.timeout = absl::Milliseconds(1 + random() % 150)}; });
   const Notes& notes = backlog.notes;
+  backlog.Run([&] { return AppendOptions{.timeout = absl::Milliseconds(1 + random() % 150)}; },
+              [&](const std::set<std::string>&) { return notes.blocked > 0; });
   std::printf(
       "Deadlines: %lld; late by < 1 ms %lld, < 2 ms %lld, < 5 ms %lld, < 10 ms %lld, "
       "more %lld; at most %.2f ms\n",
       static_cast<long long>(notes.blocked), static_cast<long long>(notes.late[0]),
       static_cast<long long>(notes.late[1]), static_cast<long long>(notes.late[2]),
-      static_cast<long long>(notes.late[3]), static_cast<long long>(notes.late[4] + notes.later),
+      static_cast<long long>(notes.late[3]), static_cast<long long>(notes.late[4]),
       static_cast<double>(notes.latest_ns) / 1e6);
   CHECK(notes.blocked > 0);
   CHECK(notes.early == 0);
-  CHECK(notes.later == 0);  // by a second
+  CHECK(notes.latest_ns < kSecond + backlog.worst_stall_ns);
   CHECK(notes.gaps == 0);
   CHECK(notes.read == notes.sent);
   CHECK(backlog.most <= Backlog::kBound + Backlog::kLimit);
@@ -457,7 +478,14 @@ TEST_CASE("Backlog: while its consumer is stopped, producers come back at their 
 
 TEST_CASE("Backlog: while its consumer is stopped the oldest go, and it is told of each") {
   Backlog backlog(BacklogPolicy::kDropOldest);
-  backlog.Run([] { return AppendOptions{}; });
+  // What was there is gone, and with it what it had not read.
+  backlog.Run([] { return AppendOptions{}; },
+              [&](const std::set<std::string>& there) {
+                const std::set<std::string> now = testing::NamesIn(backlog.world.folder);
+                return std::none_of(there.begin(), there.end(), [&](const std::string& name) {
+                  return name.ends_with(".log") && now.contains(name);
+                });
+              });
   const Notes& notes = backlog.notes;
   CHECK(notes.gaps > 0);
   CHECK(notes.read + notes.passed_over == notes.sent);

@@ -21,7 +21,9 @@
 #include "cordwood/os/clock.h"
 #include "tests/catch.h"
 #include "tests/support/child.h"
+#include "tests/support/environment.h"
 #include "tests/support/million.h"
+#include "tests/support/stall_meter.h"
 #include "tests/support/temp_dir.h"
 
 namespace cordwood::writers_process_test {
@@ -47,7 +49,8 @@ struct WriterReport {
 
 // Waits for a word. Then appends "<name> 0", "<name> 1" and so on, until the parent says a word;
 // then tells how it went. What timed out was not published, and is tried again.
-void WriteUntilTold(const std::filesystem::path& path, const Child& parent, int name) {
+void WriteUntilTold(const std::filesystem::path& path, const Child& parent, int name,
+                    const AppendOptions& how) {
   parent.Wait();
   const Partition partition = OpenPartition(path);
   std::atomic<bool> go_on{true};
@@ -59,7 +62,7 @@ void WriteUntilTold(const std::filesystem::path& path, const Child& parent, int 
   while (go_on) {
     const std::string value = absl::StrCat(name, " ", report.appended);
     const std::int64_t before = os::MonotonicNanos();
-    const absl::Status status = partition.Append({.value = value}, kSoon).status();
+    const absl::Status status = partition.Append({.value = value}, how).status();
     report.longest_ns = std::max(report.longest_ns, os::MonotonicNanos() - before);
     report.appended += status.ok();
     // Not all the time at it: ten seconds of that are a gigabyte.
@@ -71,8 +74,9 @@ void WriteUntilTold(const std::filesystem::path& path, const Child& parent, int 
   parent.Send(report);
 }
 
-std::unique_ptr<Child> NewWriter(const std::filesystem::path& path, int name) {
-  return std::make_unique<Child>([=](Child& parent) { WriteUntilTold(path, parent, name); });
+std::unique_ptr<Child> NewWriter(const std::filesystem::path& path, int name,
+                                 const AppendOptions& how) {
+  return std::make_unique<Child>([=](Child& parent) { WriteUntilTold(path, parent, name, how); });
 }
 
 WriterReport Finish(const Child& writer) {
@@ -108,10 +112,11 @@ std::map<int, std::int64_t> ReadAll(const Partition& partition) {
 
 TEST_CASE("Writers: three processes, of which one is killed and one stopped for ten seconds") {
   constexpr int kKilled = 0, kStopped = 1, kOther = 2, kParent = 3;
-  const TempDir dir;
+  const TempDir dir(testing::FolderInMemory());  // where no roll waits for a disk
   const std::filesystem::path path = dir / "log";
-  const auto killed = NewWriter(path, kKilled), stopped = NewWriter(path, kStopped),
-             other = NewWriter(path, kOther);
+  const auto killed = NewWriter(path, kKilled, kSoon), stopped = NewWriter(path, kStopped, kSoon),
+             other = NewWriter(path, kOther, kSoon);
+  const testing::StallMeter meter;
   const Broker broker = Broker::Open(path).value();
   const Partition partition =
       broker.CreateTopic("t", {.segment_bytes = 1 << 20}).value().partition(0);
@@ -129,7 +134,7 @@ TEST_CASE("Writers: three processes, of which one is killed and one stopped for 
     const std::int64_t before = os::MonotonicNanos();
     const absl::Status status =
         partition.Append({.value = absl::StrCat(kParent, " ", own)}, kSoon).status();
-    CHECK(os::MonotonicNanos() - before < kSecond);
+    CHECK(os::MonotonicNanos() - before < kSecond + meter.WorstNs());
     own += status.ok();
     without = status.ok();
     if (!without) {
@@ -153,7 +158,7 @@ TEST_CASE("Writers: three processes, of which one is killed and one stopped for 
 
   const WriterReport of_stopped = Finish(*stopped);
   const WriterReport of_other = Finish(*other);
-  CHECK(of_other.longest_ns < kSecond);
+  CHECK(of_other.longest_ns < kSecond + meter.WorstNs());
   CHECK(of_other.failed == 0);
   CHECK(of_stopped.failed == 0);
   const std::map<int, std::int64_t> found = ReadAll(partition);
@@ -169,10 +174,12 @@ TEST_CASE("Writers: processes that are killed at any moment leave a whole log to
   CAPTURE(seed);
   std::mt19937 random(seed);
   constexpr int kKilled = 20;
-  const TempDir dir;
+  const TempDir dir(testing::FolderInMemory());  // where no roll waits for a disk
   const std::filesystem::path path = dir / "log";
   std::vector<std::unique_ptr<Child>> children;
-  for (int i = 0; i <= kKilled; ++i) children.push_back(NewWriter(path, i));
+  // Who waited for a dead one's turn would wait so long.
+  const AppendOptions patient = {.timeout = absl::Seconds(30)};
+  for (int i = 0; i <= kKilled; ++i) children.push_back(NewWriter(path, i, patient));
   const Broker broker = Broker::Open(path).value();
   const Partition partition =
       broker.CreateTopic("t", {.segment_bytes = 64 << 10}).value().partition(0);
@@ -187,7 +194,6 @@ TEST_CASE("Writers: processes that are killed at any moment leave a whole log to
   const WriterReport report = Finish(*children[kKilled]);
   CHECK(report.failed == 0);
   CHECK(report.timed_out == 0);
-  CHECK(report.longest_ns < kSecond);
   CHECK(ReadAll(partition).at(kKilled) == report.appended);
   CHECK(partition.Flush().ok());
   CHECK(broker.Close().ok());

@@ -9,12 +9,14 @@
 //   child.Kill();
 //
 // Fork before the parent opens anything. The child runs the function, then waits until it is
-// killed, at the latest when the test is over.
+// killed, at the latest when the test is over, however that ends.
 
 #ifndef CORDWOOD_TESTS_SUPPORT_CHILD_H_
 #define CORDWOOD_TESTS_SUPPORT_CHILD_H_
 
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,9 +33,16 @@ class Child {
   explicit Child(const std::function<void(Child&)>& run) {
     int down[2], up[2];
     if (pipe(down) != 0 || pipe(up) != 0) throw std::runtime_error("pipe");
+    const pid_t parent = getpid();
+    const bool is_main_thread = syscall(SYS_gettid) == parent;
     pid_ = fork();
     if (pid_ < 0) throw std::runtime_error("fork");
     const bool is_child = pid_ == 0;
+    // The signal comes when the thread that forked ends, so only the main one's stands for all.
+    if (is_child && is_main_thread) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (getppid() != parent) _exit(1);  // it was gone before
+    }
     in_ = is_child ? down[0] : up[0];
     out_ = is_child ? up[1] : down[1];
     close(is_child ? down[1] : down[0]);

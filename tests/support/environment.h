@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <system_error>
 
 namespace cordwood::testing {
 
@@ -17,8 +18,13 @@ inline std::uint64_t NumberFromEnvironment(const char* name, std::uint64_t other
 }
 
 // Where files are in memory, for tests that open directories by the thousand and lose no power.
+// Only where there is room: a container may have 64 MB of it in all.
 inline std::filesystem::path FolderInMemory() {
-  return std::filesystem::exists("/dev/shm") ? "/dev/shm" : std::filesystem::temp_directory_path();
+  constexpr std::uintmax_t kRoomMin = std::uintmax_t{1} << 30;
+  std::error_code error;
+  const std::filesystem::space_info space = std::filesystem::space("/dev/shm", error);
+  const bool has_room = !error && space.available >= kRoomMin;
+  return has_room ? "/dev/shm" : std::filesystem::temp_directory_path();
 }
 
 }  // namespace cordwood::testing

@@ -26,6 +26,7 @@
 
 namespace cordwood::group {
 
+// A member of the group, as an assignor sees it.
 struct AssignedMember {
   std::string id = {};  // unique in the group; members take turns in its order
   std::vector<std::string> topics = {};
@@ -33,6 +34,7 @@ struct AssignedMember {
   std::string instance_id = {};            // of a static member
 };
 
+// A topic that somebody has subscribed to.
 struct AssignedTopic {
   std::string name = {};
   int partitions = 0;

@@ -25,10 +25,12 @@
 
 namespace cordwood::kafka {
 
+// Of everything that reaches a cluster.
 struct ClusterOptions {
-  // By librdkafka's own names, and handed to it as they are. What the bridges rest on cannot be
-  // set (kInvalidArgument): transactional.id, enable.idempotence, acks, isolation.level and the
-  // like. No password, key or token in them is ever logged, or part of an error.
+  // By librdkafka's own names, and handed to it as they are. kInvalidArgument: one that it does
+  // not know, or that the bridges rest on and set themselves: transactional.id,
+  // enable.idempotence, acks, isolation.level and the like. No password, key or token in them is
+  // ever logged, or part of an error.
   std::map<std::string, std::string> properties = {};
   // What librdkafka says, with syslog's level, on threads of its own; it must not block. None:
   // nothing is said, least of all on stderr.
@@ -47,13 +49,19 @@ struct ClusterTopic {
   std::map<std::string, std::string> properties = {};  // all of its settings, by Kafka's names
 };
 
-// kNotFound: there is no such topic; kPermissionDenied; kDeadlineExceeded: the cluster did not
-// answer.
+// Asks the cluster. kNotFound: there is no such topic; kPermissionDenied; kDeadlineExceeded: the
+// cluster did not answer; kUnavailable: another error of the cluster, in librdkafka's words.
 absl::StatusOr<ClusterTopic> DescribeTopic(const ClusterOptions& cluster, std::string_view name,
                                            absl::Duration timeout = absl::Seconds(30));
 
+// All that there are, with how many partitions each has; also those of the cluster's own, which
+// begin with "__". kDeadlineExceeded.
+absl::StatusOr<std::map<std::string, int>> ListTopics(const ClusterOptions& cluster,
+                                                      absl::Duration timeout = absl::Seconds(30));
+
 // Makes it as the local topic is: partitions, and the settings of ToClusterProperties. A
-// replication factor of -1 is the cluster's own default. kAlreadyExists.
+// replication factor of -1 is the cluster's own default. kAlreadyExists; kInvalidArgument: the
+// cluster refuses a setting; else as DescribeTopic.
 absl::Status CreateTopic(const ClusterOptions& cluster, std::string_view name,
                          const TopicConfig& config, int replication_factor = -1,
                          absl::Duration timeout = absl::Seconds(30));
@@ -68,7 +76,7 @@ absl::Status CreateTopic(const ClusterOptions& cluster, std::string_view name,
 std::map<std::string, std::string> ToClusterProperties(const TopicConfig& config);
 
 // The other way. What a cordwood topic has no setting for is left out; the age counts as in
-// Kafka, from the timestamp.
+// Kafka, from the timestamp. kInvalidArgument: a setting is out of the bounds of TopicConfig.
 absl::StatusOr<TopicConfig> FromClusterTopic(const ClusterTopic& topic);
 
 }  // namespace cordwood::kafka

@@ -42,7 +42,10 @@
 // and is forwarded from its start. How many partitions the target has is asked when work on a topic
 // begins, and after each error.
 //
-// One forwarder at a time works for a group and topic: it is a static member of the group.
+// One forwarder at a time works for a group and topic: it is a static member of the group. And one
+// group at a time forwards a topic to a target: with two of them each record would be there twice,
+// so a second group is refused, until the first one is deleted (Broker::DeleteGroup). It is known
+// by its commits, in this directory: whoever has a copy of the log elsewhere is not seen.
 //
 // Thread safety: Run on one thread at a time, progress() from any. It shares the open directory,
 // so it may outlive its Broker.
@@ -70,20 +73,22 @@ class ForwarderState;
 
 // Which topics go, and where to. The first route that fits counts.
 struct Route {
-  std::string topic = {};          // one, by its name ...
+  std::string topic = {};          // one, by its name, which has to be there ...
   std::string pattern = {};        // ... or all whose whole name matches, now and later; ECMAScript
-  std::string target = {};         // none: the same name
+  std::string target = {};         // none: the same name; not with a pattern
   std::string target_prefix = {};  // before that
   Partitioning partitioning = Partitioning::kSame;
 };
 
+// Of KafkaForwarder::Open.
 struct ForwarderOptions {
   ClusterOptions cluster = {};
   std::string group = "kafka-forwarder";
   std::vector<Route> routes = {};
   // Local, and it must be there. None: a record that the cluster refuses ends Run.
   std::string dead_letter_topic = {};
-  // Makes the target topics that are not there, as the local ones are.
+  // Makes the target topics that are not there, as the local ones are (CreateTopic), with the
+  // records' own timestamps, and 1,024 bytes more for the header that is added.
   bool create_topics = false;
   int replication_factor = -1;  // of those; -1: the cluster's default
   // Adds the group to the topics' retain_for_groups, for good, so that retention takes nothing that
@@ -92,20 +97,38 @@ struct ForwarderOptions {
   bool retain = true;
   // A transaction is committed so long after its first record, or when it has so many. Longer:
   // fewer of them, and what arrives, arrives later. At most half of the property
-  // transaction.timeout.ms, which is a minute.
+  // transaction.timeout.ms, which is a minute. While the forwarder is behind (there is more to send
+  // than one poll brings) it lets a transaction grow for up to a second: each end of one costs it
+  // the time of some ten thousand records.
   absl::Duration transaction_time = absl::Milliseconds(100);
-  int transaction_records_max = 20'000;
+  int transaction_records_max = 100'000;
 };
 
-// How far it is with one topic, counted from the Open.
+// How far it is with one partition.
+struct ForwardedPartition {
+  int partition = 0;
+  Offset next = 0;       // the first that is not committed in the cluster
+  std::int64_t lag = 0;  // records that are durable or about to be, and not forwarded
+};
+
+// How far it is with one topic: plain numbers, for people and for whoever collects metrics. What
+// only grows is counted from the Open.
 struct ForwardedTopic {
   std::string topic = {}, target = {};
   std::int64_t records = 0, bytes = 0;  // keys and values, committed in the cluster
   std::int64_t transactions = 0;
-  std::int64_t dead_letters = 0;
-  std::int64_t gaps = 0;        // offsets that were gone before they could be forwarded
-  std::int64_t restarts = 0;    // after an error that passes
-  std::int64_t lag = 0;         // records that are durable or about to be, and not forwarded
+  std::int64_t in_flight = 0;     // records of the transaction that is open now
+  std::int64_t delivered = 0;     // records that the cluster has taken, committed or not
+  std::int64_t retried = 0;       // of transactions that failed: they are sent again, unless the
+                                  // cluster turns out to have them
+  std::int64_t refused = 0;       // for good, by the cluster
+  std::int64_t dead_letters = 0;  // those of them that were set aside
+  std::int64_t gaps = 0;          // offsets that were gone before they could be forwarded
+  std::int64_t restarts = 0;      // after an error that passes
+  std::int64_t lag = 0;           // of all partitions
+  std::vector<ForwardedPartition> partitions = {};
+  // How long it had to wait for the cluster, in all; now as well if that is so now.
+  absl::Duration away = absl::ZeroDuration();
   std::string last_error = {};  // none once a transaction has gone well
 };
 
@@ -115,20 +138,22 @@ class KafkaForwarder {
   KafkaForwarder& operator=(KafkaForwarder&&) noexcept;
   ~KafkaForwarder();
 
-  // kInvalidArgument: a setting; kNotFound: a route's topic, or the dead-letter topic. It does not
-  // ask the cluster, which may be away.
+  // kInvalidArgument: a setting, or a property of librdkafka's; kNotFound: a route's topic, or the
+  // dead-letter topic. It does not ask the cluster, which may be away.
   static absl::StatusOr<KafkaForwarder> Open(const Broker& broker, const ForwarderOptions& options);
 
   // Forwards until it is stopped (OK), with one thread for each topic beside librdkafka's own. Then
-  // it ends the transaction that is open, for which it waits some seconds at most.
+  // it ends the transaction that is open, while the cluster takes what is sent, for some seconds at
+  // most; one that is away is waited for no longer than a moment.
   // kNotFound: a target topic is not there; kFailedPrecondition: it has another number of
-  // partitions, or another forwarder is at work for the group; kDataLoss: as above;
-  // kInvalidArgument: the cluster refuses a record, and there is no dead-letter topic;
-  // kPermissionDenied. The cluster's absence is no error.
+  // partitions, another forwarder is at work for the group, or another group forwards the topic to
+  // the same target; kDataLoss: as above; kInvalidArgument: the cluster refuses a record, and there
+  // is no dead-letter topic; kPermissionDenied. The cluster's absence is no error.
   absl::Status Run(std::stop_token stop);
   // The same, and OK once everything that was published when it was called is in the cluster.
   absl::Status RunToEnd(std::stop_token stop = {});
 
+  // Of every topic that a Run has begun with, by its local name.
   std::vector<ForwardedTopic> progress() const;
 
  private:

@@ -37,6 +37,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "cordwood/broker.h"
 #include "cordwood/kafka/cluster.h"
 
@@ -46,12 +47,14 @@ namespace internal {
 class ImporterState;
 }  // namespace internal
 
+// Which topic comes, and where to.
 struct ImportRoute {
   std::string topic = {};   // of the cluster
   std::string target = {};  // here; none: the same name
   Partitioning partitioning = Partitioning::kSame;
 };
 
+// Of KafkaImporter::Open.
 struct ImporterOptions {
   ClusterOptions cluster = {};
   std::string group = "kafka-importer";  // a local one
@@ -60,13 +63,25 @@ struct ImporterOptions {
   bool create_topics = false;
 };
 
-// How far it is with one topic, counted from the Open.
+// How far it is with one partition.
+struct ImportedPartition {
+  int partition = 0;      // of the cluster
+  std::int64_t next = 0;  // the first that is not here
+  std::int64_t lag = 0;  // up to the end that the cluster told of last, transactions' ends included
+};
+
+// How far it is with one topic: plain numbers, for people and for whoever collects metrics. What
+// only grows is counted from the Open.
 struct ImportedTopic {
   std::string topic = {}, target = {};
   std::int64_t records = 0, bytes = 0;  // keys and values
   std::int64_t gaps = 0;                // offsets that were gone before they could be imported
   std::int64_t restarts = 0;            // after an error that passes
-  std::string last_error = {};          // none once something was imported
+  std::int64_t lag = 0;                 // of all partitions
+  std::vector<ImportedPartition> partitions = {};  // none before the cluster has answered
+  // How long it had to wait for the cluster, in all; now as well if that is so now.
+  absl::Duration away = absl::ZeroDuration();
+  std::string last_error = {};  // none once something was imported
 };
 
 class KafkaImporter {
@@ -75,7 +90,8 @@ class KafkaImporter {
   KafkaImporter& operator=(KafkaImporter&&) noexcept;
   ~KafkaImporter();
 
-  // kInvalidArgument: a setting. It does not ask the cluster, which may be away.
+  // kInvalidArgument: a setting, or a property of librdkafka's. It does not ask the cluster, which
+  // may be away.
   static absl::StatusOr<KafkaImporter> Open(const Broker& broker, const ImporterOptions& options);
 
   // Imports until it is stopped (OK), with one thread for each topic beside librdkafka's own.
@@ -86,6 +102,7 @@ class KafkaImporter {
   // The same, and OK once everything that was in the cluster when it was called is here.
   absl::Status RunToEnd(std::stop_token stop = {});
 
+  // Of every route, in order.
   std::vector<ImportedTopic> progress() const;
 
  private:
