@@ -10,6 +10,7 @@ void AddKafka(CLI::App& app, Session& session) {
   CLI::App* const kafka =
       app.add_subcommand("kafka", "To Apache Kafka and back (not in this build)");
   // Whatever is asked of it, with whichever options, has the same answer.
+  kafka->fallthrough(false);
   kafka->prefix_command();
   kafka->callback([&session] {
     session.run = [] {
