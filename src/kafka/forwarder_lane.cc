@@ -18,8 +18,9 @@ namespace {
 
 // How long a Poll with nothing open sleeps before other things are looked at.
 constexpr absl::Duration kIdle = absl::Milliseconds(250);
-// More at a time cost a sixth of the speed: glibc goes through its lists of free memory whenever a
-// block of over 64 KiB is freed, and librdkafka's many small ones make them long.
+// 2000 at a time cost a sixth of the speed. Likely, and not proven, because glibc goes through its
+// lists of free memory whenever a block of over 64 KiB is freed, and librdkafka's small ones make
+// them long.
 constexpr int kPollMax = 500;
 constexpr absl::Duration kBehindTime = absl::Seconds(1);
 constexpr int kCommitsForAll = 64;
