@@ -9,57 +9,9 @@
 namespace cordwood::internal {
 namespace {
 
-using Labels = std::vector<std::pair<std::string, std::string>>;
+constexpr auto Seconds = MetricList::Seconds;
 
-// Seconds, exactly: a double has 15 digits, of which a time since 1970 needs 10 for the seconds.
-std::string Seconds(absl::Duration duration) {
-  std::int64_t ns = absl::ToInt64Nanoseconds(duration);
-  std::string text = ns < 0 ? "-" : "";
-  if (ns < 0) ns = -(ns + 1);
-  absl::StrAppend(&text, ns / 1'000'000'000, ".", absl::Dec(ns % 1'000'000'000, absl::kZeroPad9));
-  text.erase(text.find_last_not_of('0') + 1);
-  if (text.back() == '.') text.pop_back();
-  return text;
-}
-
-class List {
- public:
-  void Counter(std::string name, std::string help) { Begin(std::move(name), "counter", help); }
-  void Gauge(std::string name, std::string help) { Begin(std::move(name), "gauge", help); }
-
-  template <class Number>
-  List& Add(Number value, Labels labels = {}) {
-    families_.back().samples.push_back({"", std::move(labels), absl::StrCat(value)});
-    return *this;
-  }
-  void Histogram(std::string name, std::string help, const LatencyHistogram& histogram) {
-    Begin(std::move(name), "histogram", help);
-    std::vector<MetricSample>& samples = families_.back().samples;
-    std::uint64_t count = 0;
-    for (std::size_t i = 0; i < LatencyHistogram::kBuckets; ++i) {
-      count += histogram.counts[i];
-      const absl::Duration bound = LatencyHistogram::UpperBound(i);
-      const bool is_last = bound == absl::InfiniteDuration();
-      samples.push_back(
-          {"_bucket", {{"le", is_last ? "+Inf" : Seconds(bound)}}, absl::StrCat(count)});
-    }
-    samples.push_back({"_sum", {}, Seconds(histogram.sum)});
-    samples.push_back({"_count", {}, absl::StrCat(count)});
-  }
-  std::vector<MetricFamily> Take() && {
-    std::erase_if(families_, [](const MetricFamily& family) { return family.samples.empty(); });
-    return std::move(families_);
-  }
-
- private:
-  void Begin(std::string name, std::string type, const std::string& help) {
-    families_.push_back({"cordwood_" + std::move(name), std::move(type), help});
-  }
-
-  std::vector<MetricFamily> families_;
-};
-
-void AddPartitions(const std::vector<PartitionMetrics>& partitions, List& list) {
+void AddPartitions(const std::vector<PartitionMetrics>& partitions, MetricList& list) {
   const auto each = [&](auto value) {
     for (const PartitionMetrics& p : partitions) {
       list.Add(value(p), {{"topic", p.topic}, {"partition", absl::StrCat(p.partition)}});
@@ -97,7 +49,7 @@ void AddPartitions(const std::vector<PartitionMetrics>& partitions, List& list) 
   }
 }
 
-void AddGroups(const std::vector<GroupDescription>& groups, List& list) {
+void AddGroups(const std::vector<GroupDescription>& groups, MetricList& list) {
   const auto each = [&](auto value) {
     for (const GroupDescription& group : groups) {
       for (const PartitionProgress& p : group.partitions) {
@@ -128,7 +80,7 @@ void AddGroups(const std::vector<GroupDescription>& groups, List& list) {
   }
 }
 
-void AddCounts(const MetricCounts& counts, List& list) {
+void AddCounts(const MetricCounts& counts, MetricList& list) {
   list.Gauge("counts_shared", "1 if what is counted is of all processes, 0 if of one.");
   list.Add(counts.is_shared ? 1 : 0);
   list.Gauge("counts_created_timestamp_seconds", "When the counts began at zero.");
@@ -189,24 +141,10 @@ void AddCounts(const MetricCounts& counts, List& list) {
   }
 }
 
-// Of a value in quotes.
-std::string Escaped(std::string_view text) {
-  std::string escaped;
-  for (const char c : text) {
-    if (c == '\n') {
-      escaped += "\\n";
-    } else {
-      if (c == '\\' || c == '"') escaped += '\\';
-      escaped += c;
-    }
-  }
-  return escaped;
-}
-
 }  // namespace
 
 std::vector<MetricFamily> MetricFamilies(const MetricsSnapshot& metrics) {
-  List list;
+  MetricList list;
   AddPartitions(metrics.partitions, list);
   AddGroups(metrics.groups, list);
   list.Gauge("disk_free_bytes", "Bytes free on the disk for this user.");
@@ -224,21 +162,7 @@ std::vector<MetricFamily> MetricFamilies(const MetricsSnapshot& metrics) {
 namespace cordwood {
 
 std::string PrometheusText(const MetricsSnapshot& metrics) {
-  std::string text;
-  for (const internal::MetricFamily& family : internal::MetricFamilies(metrics)) {
-    absl::StrAppend(&text, "# HELP ", family.name, " ", family.help, "\n# TYPE ", family.name, " ",
-                    family.type, "\n");
-    for (const internal::MetricSample& sample : family.samples) {
-      absl::StrAppend(&text, family.name, sample.suffix);
-      const char* before = "{";
-      for (const auto& [label, value] : sample.labels) {
-        absl::StrAppend(&text, before, label, "=\"", internal::Escaped(value), "\"");
-        before = ",";
-      }
-      absl::StrAppend(&text, sample.labels.empty() ? " " : "} ", sample.value, "\n");
-    }
-  }
-  return text;
+  return internal::PrometheusText(internal::MetricFamilies(metrics));
 }
 
 }  // namespace cordwood

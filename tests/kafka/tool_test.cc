@@ -127,6 +127,36 @@ TEST_CASE("Program kafka: imports what is there, and a pattern finds the cluster
   CHECK(world.Run({"import", "--pattern", "nothing.*", "--until-end"}).code == 1);
 }
 
+TEST_CASE("Program kafka: metrics are kept in a file, and one that cannot be stops nothing") {
+  World world;
+  world.Send("a");
+  world.Send("b", 1);
+  const std::string file = world.dir / "bridge.prom";
+  REQUIRE(world.Run({"forward", "orders", "--until-end", "--metrics-file", file}).code == 0);
+  const std::string forwarded = ReadAll(file);
+  for (const char* line :
+       {"# TYPE cordwood_kafka_forwarder_records_total counter\n"
+        "cordwood_kafka_forwarder_records_total{topic=\"orders\",target=\"orders\"} 2\n",
+        "cordwood_kafka_forwarder_transactions_total{topic=\"orders\",target=\"orders\"} ",
+        "cordwood_kafka_forwarder_lag{topic=\"orders\",target=\"orders\",partition=\"1\"} 0\n",
+        "# TYPE cordwood_kafka_forwarder_lag gauge\n"}) {
+    INFO(line);
+    CHECK(Has(forwarded, line));
+  }
+  world.broker.CreateTopic("back", {.partitions = 2}).value();
+  REQUIRE(world.Run({"import", "orders=back", "--until-end", "--metrics-file", file}).code == 0);
+  CHECK(Has(ReadAll(file),
+            "cordwood_kafka_importer_bytes_total{topic=\"orders\",target=\"back\"} 4\n"));
+  CHECK(!Has(ReadAll(file), "forwarder"));
+
+  world.Send("c");
+  const Ran ran =
+      world.Run({"forward", "orders", "--until-end", "--metrics-file", "/nowhere/bridge.prom"});
+  CHECK(ran.code == 0);
+  CHECK(Has(ran.err, "/nowhere/bridge.prom: cannot be written"));
+  CHECK(world.mock.Values("orders", 0) == List{"a", "c"});
+}
+
 TEST_CASE("Program kafka: a signal ends it, with what was sent in the cluster") {
   World world;
   world.Send("a");

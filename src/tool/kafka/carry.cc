@@ -1,14 +1,18 @@
 #include "tool/kafka/carry.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "cordwood/kafka/metrics.h"
 #include "cordwood/status_macros.h"
 #include "tool/terminal.h"
 
@@ -86,9 +90,18 @@ class Notes {
     }
   }
 
+  // That the file cannot be written is no reason to stand still.
+  void TellMetrics(const absl::Status& written, Progress& progress) {
+    if (written.ok() == metrics_are_well_) return;
+    metrics_are_well_ = written.ok();
+    progress.Clear();
+    session_.Note(written.ok() ? "the metrics are written again" : std::string(written.message()));
+  }
+
  private:
   const Session& session_;
   std::map<std::string, std::string> errors_;
+  bool metrics_are_well_ = true;
 };
 
 absl::Status WriteJson(Session& session, const Carrier& carrier, bool is_done) {
@@ -99,6 +112,20 @@ absl::Status WriteJson(Session& session, const Carrier& carrier, bool is_done) {
   carrier.write(json);
   json.EndObject();
   return session.Answer(std::move(json));
+}
+
+// All of it or what was there before: who collects such files may read it at any moment.
+absl::Status WriteMetrics(const Carrier& carrier, const std::string& path) {
+  if (path.empty()) return absl::OkStatus();
+  const std::string made = path + ".new";
+  std::ofstream file(made, std::ios::binary | std::ios::trunc);
+  file << carrier.prometheus_text();
+  file.close();
+  std::error_code error;
+  if (file.good()) std::filesystem::rename(made, path, error);
+  if (file.good() && !error) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, ": cannot be written", error ? ": " + error.message() : std::string()));
 }
 
 }  // namespace
@@ -122,7 +149,8 @@ Carrier CarrierOf(kafka::KafkaForwarder& forwarder) {
                   json.Key("dead_letters").Number(t.dead_letters).EndObject();
                 }
                 json.EndArray();
-              }};
+              },
+          .prometheus_text = [&forwarder] { return kafka::PrometheusText(forwarder.progress()); }};
 }
 
 Carrier CarrierOf(kafka::KafkaImporter& importer) {
@@ -141,7 +169,8 @@ Carrier CarrierOf(kafka::KafkaImporter& importer) {
                   json.EndObject();
                 }
                 json.EndArray();
-              }};
+              },
+          .prometheus_text = [&importer] { return kafka::PrometheusText(importer.progress()); }};
 }
 
 absl::Status Carry(Session& session, const Carrier& carrier, const CarryOptions& options) {
@@ -166,8 +195,9 @@ absl::Status Carry(Session& session, const Carrier& carrier, const CarryOptions&
     notes.Look(topics, progress);
     const Carried sum = Sum(topics);
     if (!session.json) progress.ShowLag(sum.records, sum.bytes, sum.lag);
-    if (session.json && answered.ok() && absl::Now() >= write_at) {
-      answered = WriteJson(session, carrier, false);
+    if (answered.ok() && absl::Now() >= write_at) {
+      notes.TellMetrics(WriteMetrics(carrier, options.metrics_file), progress);
+      if (session.json) answered = WriteJson(session, carrier, false);
       write_at = absl::Now() + absl::Seconds(options.interval_seconds);
     }
   }
@@ -175,6 +205,7 @@ absl::Status Carry(Session& session, const Carrier& carrier, const CarryOptions&
   notes.Look(carrier.look(), progress);
   progress.Clear();
   CORDWOOD_RETURN_IF_ERROR(answered);
+  notes.TellMetrics(WriteMetrics(carrier, options.metrics_file), progress);
   if (session.json) CORDWOOD_RETURN_IF_ERROR(WriteJson(session, carrier, true));
   const Carried sum = Sum(carrier.look());
   const std::string what = absl::StrCat(Records(sum.records), " ", carrier.done);

@@ -36,13 +36,15 @@ struct Carrier {
   std::function<std::vector<Carried>()> look = {};
   // The value of the key "topics".
   std::function<void(internal::JsonWriter& json)> write = {};
+  std::function<std::string()> prometheus_text = {};
 };
 Carrier CarrierOf(kafka::KafkaForwarder& forwarder);
 Carrier CarrierOf(kafka::KafkaImporter& importer);
 
 struct CarryOptions {
   bool until_end = false;
-  double interval_seconds = 1;  // between two documents
+  double interval_seconds = 1;    // between two documents, and two states of that file:
+  std::string metrics_file = {};  // for Prometheus; none: no file
 };
 // OK: a signal has stopped it, or, `until_end`, all is there. kAborted: stopped before that.
 absl::Status Carry(Session& session, const Carrier& carrier, const CarryOptions& options);

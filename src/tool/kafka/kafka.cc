@@ -109,9 +109,13 @@ void AddCarry(CLI::App* command, CarryOptions& options) {
                     "End when all is carried over that is there now; else at Ctrl-C");
   command
       ->add_option("-i,--interval", options.interval_seconds,
-                   "With --json: say how far it is after so long, each time (1)")
+                   "With --json or --metrics-file: say how far it is after so long, each time (1)")
       ->check(CLI::Range(0.01, 3600.0))
       ->type_name("SECONDS");
+  command
+      ->add_option("--metrics-file", options.metrics_file,
+                   "Keep how far it is there, in Prometheus's text format")
+      ->type_name("FILE");
 }
 
 void AddForward(CLI::App* kafka, Session& session) {
