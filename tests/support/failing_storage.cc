@@ -27,8 +27,8 @@ constexpr std::uint64_t kPage = 4096;
 
 std::uint64_t RoundUpToPage(std::uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
-// Of a map, as the kernel does it: while others write there. By way of a file, as ThreadSanitizer
-// would call a plain copy a race, and this one is not the library's.
+// Whole pages of a map, as the kernel does it: while others write there. By way of a file, as
+// ThreadSanitizer would call a plain copy a race, and this one is not the library's.
 std::string CopyBesideWriters(const std::byte* from, std::size_t bytes) {
   std::string copy(bytes, '\0');
   const int memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
@@ -218,7 +218,7 @@ class FailingStorage::FailingMapping final : public os::Mapping {
     absl::Status status = machine_->Begin(
         {.op = Op::kMapSync, .path = path_, .inode = inode_, .from = from, .to = to});
     if (status.ok()) {
-      const std::string bytes = CopyBesideWriters(data(), std::min(size(), RoundUpToPage(to)));
+      const std::string bytes = CopyBesideWriters(data(), RoundUpToPage(to));
       machine_->Synced(inode_, bytes.data(), from, to);
     } else {
       machine_->NotSynced(inode_, from, to);
